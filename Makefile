@@ -1,0 +1,95 @@
+# wfx_mt4/Makefile
+
+EXTENSION = wfx_mt4
+MODULE_big = wfx_mt4
+OBJS = \
+	src/account.o \
+	src/admin.o \
+	src/catalog.o \
+	src/cause.o \
+	src/claim.o \
+	src/db.o \
+	src/decode.o \
+	src/functions.o \
+	src/http.o \
+	src/provider.o \
+	src/schedule.o \
+	src/store.o \
+	src/sync.o \
+	src/wfx_mt4.o
+PGFILEDESC = "wfx_mt4 - synchronises MetaTrader accounts into a leaderboard"
+
+# sql/ is what gets installed: one base script, then one script per upgrade.
+DATA = $(wildcard sql/$(EXTENSION)--*.sql)
+
+# test/sql/NAME.sql and test/specs/NAME.spec are compared with
+# expected/NAME.out.
+REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test --load-extension=$(EXTENSION)
+
+ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --outputdir=.
+
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
+PG_CPPFLAGS = $(shell pkg-config --cflags libcurl json-c)
+# PostgreSQL's own headers, PG_TRY() among them, do not compile with these
+# parts of -Wextra.
+PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-clobbered
+SHLIB_LINK = $(shell pkg-config --libs libcurl json-c)
+
+# These goals find or install PostgreSQL themselves, or do without it.
+HARNESS_GOALS = demo demo-shell test test-versions unit
+
+ifneq ($(filter-out $(HARNESS_GOALS),$(or $(MAKECMDGOALS),all)),)
+PG_CONFIG ?= pg_config
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+SERVER_HEADERS := $(wildcard $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h)
+# only to compile takes headers
+ifeq ($(and $(PGXS),$(or $(SERVER_HEADERS),$(filter installcheck,$(MAKECMDGOALS)))),)
+$(error install postgresql-server-dev-N for your PostgreSQL's major version N, \
+	libcurl4-openssl-dev, libjson-c-dev and pkg-config, or set PG_CONFIG)
+endif
+include $(PGXS)
+
+# PGXS tracks no headers by itself
+$(OBJS): $(wildcard src/*.h)
+endif
+
+.PHONY: $(HARNESS_GOALS)
+
+# Shows the extension at work; see test/demo.
+demo:
+	@bash test/harness/enter.sh demo.sh
+
+# The same, followed by a psql session.
+demo-shell:
+	@bash test/harness/enter.sh demo.sh shell
+
+# Runs all tests, or those named: make test TESTS="unit test/t/010_sync.pl"
+test:
+	@TESTS="$(TESTS)" bash test/harness/enter.sh run.sh
+
+# Runs all tests in Debian releases: make test-versions VERSIONS="15 17"
+test-versions:
+	@bash test/harness/versions.sh $(VERSIONS)
+
+# The plain C programs of test/unit, which need no PostgreSQL.
+UNIT_FILES = $(wildcard test/unit/test_*.c)
+UNIT_TESTS = $(UNIT_FILES:test/unit/%.c=tmp_check/unit/%)
+UNIT_SOURCES = src/cause.c src/decode.c src/provider.c
+UNIT_CFLAGS = -std=gnu99 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Werror -Isrc \
+	$(UNIT_SANITIZE) $(shell pkg-config --cflags json-c)
+
+# The sanitizers, if the compiler can link them.
+UNIT_SANITIZE = $(shell flags='-fsanitize=address,undefined -fno-sanitize-recover=all'; \
+	echo 'int main(void) { return 0; }' | \
+	$(CC) $$flags -x c -o /dev/null - 2>/dev/null && echo $$flags)
+
+unit: $(UNIT_TESTS)
+	$(if $^,prove $(PROVE_FLAGS) --exec '' $^,@echo "no unit tests")
+
+$(UNIT_TESTS): tmp_check/unit/%: test/unit/%.c $(UNIT_SOURCES) $(wildcard src/*.h test/unit/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(UNIT_CFLAGS) -o $@ $< $(UNIT_SOURCES) $(shell pkg-config --libs json-c) -lm

@@ -1,0 +1,1644 @@
+/* sql/wfx_mt4--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION wfx_mt4" to load this file. \quit
+
+--
+-- The provider catalog
+--
+-- How an API is asked and read, as data.  Built-in rows come with the extension
+-- and are read-only; a user's row of the same name takes precedence, and only
+-- users' rows are dumped.
+--
+
+CREATE TABLE @extschema@.wfx_mt4_providers (
+    name text NOT NULL
+        CHECK (name OPERATOR(pg_catalog.~) '^[a-z0-9_]{1,63}$'),
+    builtin boolean NOT NULL DEFAULT false,
+    description text,
+    endpoint_hosts text[] NOT NULL DEFAULT '{}',
+    account_url text NOT NULL
+        CHECK (account_url OPERATOR(pg_catalog.~) '^\{endpoint\}(/([^{}#]|\{account_id\})*)?$'),
+    trades_url text
+        CHECK (trades_url OPERATOR(pg_catalog.~) '^\{endpoint\}(/([^{}#]|\{account_id\})*)?$'),
+    token_header text NOT NULL DEFAULT 'Authorization'
+        CHECK (token_header OPERATOR(pg_catalog.~) '^[A-Za-z0-9-]+$'),
+    token_prefix text NOT NULL DEFAULT 'Bearer '
+        CHECK (token_prefix OPERATOR(pg_catalog.~) '^[ -~]*$'),
+    headers text[] NOT NULL DEFAULT '{}',
+    wrappers text[] NOT NULL DEFAULT '{""}',
+    balance text[] NOT NULL DEFAULT '{balance}',
+    equity text[] NOT NULL DEFAULT '{equity}',
+    credit text[] NOT NULL DEFAULT '{credit}',
+    profit text[] NOT NULL DEFAULT '{profit}',
+    profit_not_in text[] NOT NULL DEFAULT '{}',
+    margin text[] NOT NULL DEFAULT '{margin}',
+    free_margin text[] NOT NULL DEFAULT '{free_margin}',
+    margin_level text[] NOT NULL DEFAULT '{margin_level}',
+    trades text[] NOT NULL DEFAULT '{trades}',
+    currency text[] NOT NULL DEFAULT '{currency}',
+    login text[] NOT NULL DEFAULT '{login}',
+    message text[] NOT NULL DEFAULT '{message,error}',
+    retry_after text[] NOT NULL DEFAULT '{}',
+    failures jsonb NOT NULL DEFAULT '[]'
+        CHECK (pg_catalog.jsonb_typeof(failures) OPERATOR(pg_catalog.=) 'array'),
+    PRIMARY KEY (name, builtin)
+);
+
+COMMENT ON TABLE @extschema@.wfx_mt4_providers IS
+    'Kinds of REST API: how they are asked and how their answers are read. Insert a row for a new one.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.name IS
+    'Name, as in mt4_integrations.mt4_provider.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.builtin IS
+    'Comes with the extension and cannot be changed; a row of the same name that is not built in takes precedence.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.description IS
+    'For people.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.endpoint_hosts IS
+    'Hosts whose endpoints choose this provider where an integration names none: names, or *.name for everything below.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.account_url IS
+    'Address of an account: {endpoint}, then a path that may contain {account_id}.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.trades_url IS
+    'Address of a JSON array with one element for each open position; null: no second request.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.token_header IS
+    'Header that carries the token.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.token_prefix IS
+    'Text in front of the token in that header.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.headers IS
+    'Further headers, each as "Name: value".';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.wrappers IS
+    'JSON pointers to where the account may stand, "" for the whole document; the first that holds a balance counts.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.balance IS
+    'Where the balance stands: member names, or JSON pointers that begin with "/"; the first that is present counts.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.equity IS
+    'Where the equity stands; see balance.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.credit IS
+    'Where the credit stands; see balance.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.profit IS
+    'Where the floating profit stands; see balance.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.profit_not_in IS
+    'Wrappers in which that is not the floating profit but the one of closed trades.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.margin IS
+    'Where the used margin stands; see balance.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.free_margin IS
+    'Where the free margin stands; see balance.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.margin_level IS
+    'Where the margin level in percent stands; see balance.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.trades IS
+    'Where the number of trades, or their list, stands; see balance.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.currency IS
+    'Where the account''s currency stands; see balance.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.login IS
+    'Where the account''s login may stand; one of those present must be that of the integration.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.message IS
+    'Where the provider explains a failure.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.retry_after IS
+    'Where the body of a failure says when to come again: seconds or a time.';
+COMMENT ON COLUMN @extschema@.wfx_mt4_providers.failures IS
+    'What makes an answer a failure: an array of objects with error_code, and path (with equals or unless), text or status.';
+
+SELECT pg_catalog.pg_extension_config_dump(c.oid, 'WHERE NOT builtin')
+  FROM pg_catalog.pg_extension e
+  JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) e.extnamespace
+ WHERE e.extname OPERATOR(pg_catalog.=) 'wfx_mt4'
+   AND c.relname OPERATOR(pg_catalog.=) 'wfx_mt4_providers';
+
+-- everyone may read it; only its owner and superusers may write it
+GRANT SELECT ON TABLE @extschema@.wfx_mt4_providers TO PUBLIC;
+
+-- Many small bridges resemble each other, so one row reads them all.  The
+-- spellings are those that providers really use.
+INSERT INTO @extschema@.wfx_mt4_providers (
+    name, builtin, description, endpoint_hosts, account_url, trades_url,
+    token_header, token_prefix, wrappers,
+    balance, equity, credit, profit, profit_not_in, margin, free_margin, margin_level, trades,
+    currency, login, message, retry_after, failures)
+VALUES (
+    'bridge', true,
+    'REST bridges to a MetaTrader terminal that answer with one JSON object; the default',
+    '{}', '{endpoint}/accounts/{account_id}', NULL,
+    'Authorization', 'Bearer ',
+    '{"",/account,/data,/data/account,/result,/answer,/metrics,/account_info,/records,/items,/Result/0/Result/Page}',
+    '{balance,Balance,BALANCE,currentBalance,current_balance}',
+    '{equity,Equity,EQUITY}',
+    '{credit,Credit,CREDIT}',
+    '{profit,Profit,PROFIT}', '{/metrics}',
+    '{margin,Margin,MARGIN,used_margin,usedMargin}',
+    '{freeMargin,free_margin,margin_free,marginFree,MarginFree,MARGIN_FREE}',
+    '{marginLevel,margin_level,MarginLevel,MARGIN_LEVEL}',
+    '{trades,positions_total,open_trades,tradingRecords}',
+    '{currency,Currency,CURRENCY}',
+    '{login,Login,LOGIN,account_number,number,accountId,account_id,_id,id}',
+    '{message,Message,error,/error/message,errorMessage,reason,detail,description,/data/message}',
+    '{retry_after_sec,retry_after,/metadata/recommendedRetryTime}',
+    '[
+        {"path": "synced", "equals": false, "error_code": "not_connected"},
+        {"path": "connected", "equals": false, "error_code": "not_connected"},
+        {"path": "isConnected", "equals": false, "error_code": "not_connected"},
+        {"path": "status", "equals": "connection_lost", "error_code": "not_connected"},
+        {"path": "status", "equals": "attempt_failed", "error_code": "not_connected"},
+        {"text": "not connected", "error_code": "not_connected"},
+        {"status": 404, "text": "not connected", "error_code": "not_connected"},
+        {"path": "success", "equals": false, "error_code": "bad_data"},
+        {"path": "success", "equals": 0, "error_code": "bad_data"},
+        {"path": "success", "equals": "false", "error_code": "bad_data"},
+        {"path": "retcode", "unless": ["0", "1"], "error_code": "bad_data"},
+        {"path": "error", "error_code": "bad_data"},
+        {"path": "errors", "error_code": "bad_data"},
+        {"path": "errorMessage", "error_code": "bad_data"},
+        {"path": "ERROR_ID", "error_code": "bad_data"},
+        {"path": "result", "equals": "fail", "error_code": "bad_data"},
+        {"path": "result", "equals": "error", "error_code": "bad_data"},
+        {"path": "status", "equals": "error", "error_code": "bad_data"},
+        {"path": "status", "equals": "fail", "error_code": "bad_data"}
+    ]'
+), (
+    -- https://metaapi.cloud/docs/client/models/metatraderAccountInformation/
+    'metaapi', true,
+    'MetaApi''s client API; the endpoint is the host of the account''s region',
+    '{*.agiliumtrade.ai}',
+    '{endpoint}/users/current/accounts/{account_id}/account-information',
+    '{endpoint}/users/current/accounts/{account_id}/positions',
+    'auth-token', '',
+    '{""}',
+    '{balance}', '{equity}', '{credit}', '{}', '{}', '{margin}', '{freeMargin}', '{marginLevel}', '{}',
+    '{currency}', '{login}', '{message,error}', '{/metadata/recommendedRetryTime}',
+    '[
+        {"status": 504, "path": "error", "equals": "TimeoutError", "error_code": "not_connected",
+         "advice": "Either the terminal has lost its broker, which usually passes within minutes, or the endpoint is of another region than the account: compare it with the account''s region. An account that is not deployed or not paid for answers the same."},
+        {"status": 504, "text": "not connected to broker", "error_code": "not_connected",
+         "advice": "Either the terminal has lost its broker, which usually passes within minutes, or the endpoint is of another region than the account: compare it with the account''s region. An account that is not deployed or not paid for answers the same."},
+        {"status": 429, "text": "unexisting or undeployed", "error_code": "rate_limited",
+         "advice": "MetaApi blocks the token because accounts are asked for that do not exist or are not deployed: deactivate the integrations whose error is not_found."},
+        {"status": 403, "text": "top up", "error_code": "forbidden",
+         "advice": "MetaApi asks for a payment before it deploys the account."},
+        {"status": 404, "text": "region", "error_code": "not_found",
+         "advice": "The account is in another region than the endpoint, or not deployed: use the address of its own region."},
+        {"path": "error", "error_code": "bad_data"}
+    ]'
+);
+
+CREATE FUNCTION @extschema@.wfx_mt4_protect_providers()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+BEGIN
+    IF TG_OP = 'TRUNCATE' OR TG_OP IN ('UPDATE', 'DELETE') AND OLD.builtin
+        OR TG_OP IN ('INSERT', 'UPDATE') AND NEW.builtin THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'insufficient_privilege',
+            MESSAGE = 'built-in rows of "wfx_mt4_providers" cannot be changed',
+            HINT = 'Insert a row of the same name instead; it takes precedence.';
+    END IF;
+    RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+END
+$fn$;
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_protect_providers() IS
+    'Trigger: keeps the built-in providers as they are.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_protect_providers() FROM PUBLIC;
+
+-- made after the built-in rows, which it would refuse
+CREATE TRIGGER protect_builtin
+    BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.wfx_mt4_providers
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.wfx_mt4_protect_providers();
+CREATE TRIGGER protect_builtin_truncate
+    BEFORE TRUNCATE ON @extschema@.wfx_mt4_providers
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.wfx_mt4_protect_providers();
+
+--
+-- Linking
+--
+
+CREATE FUNCTION @extschema@.wfx_mt4_link(
+    credential_id uuid,
+    account_id text,
+    api_token text,
+    server_endpoint text,
+    platform text DEFAULT 'mt4',
+    provider text DEFAULT NULL)
+RETURNS uuid
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_link';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_link(uuid, text, text, text, text, text) IS
+    'Links an account at a provider to a credential and returns the integration''s id; 22023 says which argument is wrong.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_link(uuid, text, text, text, text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_unlink(integration_id uuid)
+RETURNS boolean
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_unlink';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_unlink(uuid) IS
+    'Removes an integration with its token; its history stays. Tells whether there was one.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_unlink(uuid) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_set_active(integration_id uuid, active boolean)
+RETURNS boolean
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_set_active';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_set_active(uuid, boolean) IS
+    'Pauses an integration or lets it go on. Tells whether there is one.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_set_active(uuid, boolean) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_set_token(integration_id uuid, api_token text)
+RETURNS void
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_set_token';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_set_token(uuid, text) IS
+    'Replaces an integration''s token.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_set_token(uuid, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_test_connection(
+    account_id text,
+    api_token text,
+    server_endpoint text,
+    platform text DEFAULT 'mt4',
+    provider text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_test_connection';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_test_connection(text, text, text, text, text) IS
+    'Asks a provider for an account as wfx_mt4_link() would link it, and writes nothing.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_test_connection(text, text, text, text, text) FROM PUBLIC;
+
+--
+-- Looking at accounts
+--
+
+CREATE TYPE @extschema@.wfx_mt4_account AS (
+    account_id text,
+    currency text,
+    balance numeric,
+    equity numeric,
+    credit numeric,
+    profit numeric,
+    margin numeric,
+    free_margin numeric,
+    margin_level numeric,
+    trades integer,
+    observed_at timestamptz
+);
+
+COMMENT ON TYPE @extschema@.wfx_mt4_account IS
+    'An account as a provider shows it: amounts in account currency, margin level in percent, null what is unknown.';
+REVOKE ALL ON TYPE @extschema@.wfx_mt4_account FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_fetch(integration_id uuid)
+RETURNS @extschema@.wfx_mt4_account
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_fetch';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_fetch(uuid) IS
+    'Fetches an integration''s account now and writes nothing; raises on failure.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_fetch(uuid) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_decode(provider text, body text)
+RETURNS @extschema@.wfx_mt4_account
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_decode';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_decode(text, text) IS
+    'Shows what an answer of a provider would become; raises with the reason for which it would be refused.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_decode(text, text) FROM PUBLIC;
+
+--
+-- Synchronising
+--
+
+CREATE FUNCTION @extschema@.wfx_mt4_sync(integration_id uuid)
+RETURNS jsonb
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_sync';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_sync(uuid) IS
+    'Synchronises one integration in this session. A failed sync is a result, not an error.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_sync(uuid) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_sync_all()
+RETURNS jsonb
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_sync_all';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_sync_all() IS
+    'Synchronises every active integration in this session, many at once.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_sync_all() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_sync_due(max_count integer DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_sync_due';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_sync_due(integer) IS
+    'Synchronises the integrations that are due, at most 4,000 a call, in this session.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_sync_due(integer) FROM PUBLIC;
+
+-- no search_path: a procedure with one could not commit; its statements set it
+CREATE PROCEDURE @extschema@.wfx_mt4_run_due(max_count integer DEFAULT NULL)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'wfx_mt4_run_due';
+
+COMMENT ON PROCEDURE @extschema@.wfx_mt4_run_due(integer) IS
+    'As wfx_mt4_sync_due(), but commits between claim, fetch and store: what pg_cron should CALL.';
+REVOKE ALL ON PROCEDURE @extschema@.wfx_mt4_run_due(integer) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_request_sync(integration_id uuid DEFAULT NULL)
+RETURNS bigint
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_request_sync';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_request_sync(uuid) IS
+    'Queues a sync of one integration, or of all active ones, before everything that is due; returns how many.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_request_sync(uuid) FROM PUBLIC;
+
+--
+-- Showing
+--
+
+CREATE TYPE @extschema@.wfx_mt4_recent_sync AS (
+    id uuid,
+    integration_id uuid,
+    sync_type text,
+    status text,
+    records_updated integer,
+    error_message text,
+    error_code text,
+    http_status integer,
+    duration_ms integer,
+    synced_at timestamptz
+);
+
+COMMENT ON TYPE @extschema@.wfx_mt4_recent_sync IS
+    'A row of wfx_mt4_recent_syncs(), whose argument has the name of one of its columns.';
+REVOKE ALL ON TYPE @extschema@.wfx_mt4_recent_sync FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_recent_syncs(integration_id uuid DEFAULT NULL, limit_count integer DEFAULT 10)
+RETURNS SETOF @extschema@.wfx_mt4_recent_sync
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_recent_syncs';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_recent_syncs(uuid, integer) IS
+    'Lists the latest syncs of one integration, or of all, newest first.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_recent_syncs(uuid, integer) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_status(
+    limit_count integer DEFAULT NULL,
+    after uuid DEFAULT NULL,
+    status text DEFAULT NULL,
+    search text DEFAULT NULL)
+RETURNS TABLE (
+    id uuid,
+    trader_id uuid,
+    trader_name text,
+    account_number text,
+    mt4_account_id text,
+    mt4_platform text,
+    provider text,
+    sync_status text,
+    last_sync timestamptz,
+    last_attempt timestamptz,
+    next_sync_at timestamptz,
+    last_error text,
+    error_code text,
+    consecutive_failures integer,
+    freshness text)
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_status';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_status(integer, uuid, text, text) IS
+    'Shows the state of each integration, by id, without its token; "status" is a sync_status or a freshness, "search" part of a name or account.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_status(integer, uuid, text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_leaderboard(limit_count integer DEFAULT NULL)
+RETURNS TABLE (
+    rank bigint,
+    trader_id uuid,
+    trader_name text,
+    starting_balance numeric,
+    current_balance numeric,
+    equity numeric,
+    profit_percentage numeric,
+    profit_amount numeric,
+    max_drawdown_percentage numeric,
+    currency text,
+    observed_at timestamptz,
+    freshness text)
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_leaderboard';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_leaderboard(integer) IS
+    'Ranks the approved traders by profit percentage; equal ones by who reached it first.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_leaderboard(integer) FROM PUBLIC;
+
+--
+-- Credentials
+--
+
+CREATE FUNCTION @extschema@.wfx_mt4_upload_credential(
+    account_username text,
+    account_password text,
+    account_number text,
+    broker text DEFAULT NULL,
+    server_name text DEFAULT NULL,
+    notes text DEFAULT NULL,
+    OUT credential_id uuid,
+    OUT assigned_to uuid)
+RETURNS record
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_upload_credential';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_upload_credential(text, text, text, text, text, text) IS
+    'Stores a credential and assigns it to the earliest registered trader without one.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_upload_credential(text, text, text, text, text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_assign_credential(trader_id uuid, credential_id uuid)
+RETURNS void
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_assign_credential';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_assign_credential(uuid, uuid) IS
+    'Assigns a credential to a trader, instead of his former one and of its former trader.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_assign_credential(uuid, uuid) FROM PUBLIC;
+
+--
+-- Maintenance
+--
+
+CREATE FUNCTION @extschema@.wfx_mt4_prune_history(keep interval)
+RETURNS bigint
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_prune_history';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_prune_history(interval) IS
+    'Deletes the extension''s own history and snapshots that are older than that; returns how many rows.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_prune_history(interval) FROM PUBLIC;
+
+--
+-- Triggers on mt4_integrations
+--
+
+CREATE FUNCTION @extschema@.wfx_mt4_clear_token()
+RETURNS trigger
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_clear_token';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_clear_token() IS
+    'Trigger: clears the token where the endpoint moves to another host and the token is not replaced.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_clear_token() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_wake()
+RETURNS trigger
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_wake';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_wake() IS
+    'Trigger: makes an integration due at once when it is new or changed.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_wake() FROM PUBLIC;
+
+--
+-- The application's tables
+--
+-- They are the application's own, not members of the extension:
+-- wfx_mt4_create_tables(), at the end, makes them or adopts what is there.
+-- What they consist of is said once, by four lists; the functions between
+-- compare the lists with the catalogs and act on the difference.
+--
+-- Everything runs with the caller's rights.  In arguments, "ext" is the
+-- extension's schema and "app" that of the tables; a regnamespace is quoted as
+-- needed when it becomes text.  A function body does not know the extension's
+-- schema: the name that this script is given must not be put into a string,
+-- and a search_path that included the schema would find whatever else is in
+-- there.  Hence the dynamic SQL.
+--
+
+CREATE FUNCTION @extschema@.wfx_mt4__tables(
+    OUT table_name text,
+    OUT key_columns text[],         -- what an adopted table must be unique on
+    OUT storage text,
+    OUT table_constraint text,
+    OUT description text)
+RETURNS SETOF record
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+    -- A table comes after those that it refers to.
+    --
+    -- Every sync updates one row of performance_data and one of
+    -- mt4_integrations.  Room left in the page lets the new version stay
+    -- there (HOT): no index is touched, and the space is used again without
+    -- waiting for a vacuum.
+    VALUES
+    ('traders', '{id}'::text[], '', NULL,
+     'Participants; leaderboards show the approved ones.'),
+    ('trading_credentials', '{id}', '', NULL,
+     'Logins of trading accounts.'),
+    ('credential_assignments', '{id}', '', NULL,
+     'Who has which credential; the latest assignment of a credential counts.'),
+    ('performance_data', NULL, 'WITH (fillfactor = 80)', NULL,
+     'Latest numbers of each trader, written by the sync.'),
+    ('mt4_integrations', '{id}', 'WITH (fillfactor = 80)', NULL,
+     'Linked MT4 and MT5 accounts, and the state of their sync.'),
+    ('sync_history', NULL, '', NULL,
+     'One row for each sync, of any kind of integration.'),
+    ('account_snapshots', '{integration_id,observed_at}', '',
+     'PRIMARY KEY (integration_id, observed_at)',
+     'Numbers of each account over time, for equity curves.')
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__tables() IS
+    'private: tables that wfx_mt4_create_tables() makes or adopts';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__tables() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__table_columns(
+    OUT table_name text,
+    OUT column_name text,
+    OUT types regtype[],            -- usable ones; we make the first
+    OUT essential boolean,          -- an adopted table must have it
+    OUT definition text,            -- in CREATE TABLE, a format() of "app"
+    OUT addition text,              -- in ALTER TABLE, for an adopted table
+    OUT description text)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+    -- "missing" says what is done where an adopted table lacks the column:
+    --
+    --  error   nothing: no value would do for the rows that are there
+    --  add     it is added; old rows have null, the default is for new ones
+    --  fill    it is added; old rows get the default as well
+    --
+    -- So integrations that are adopted become due, but a board that shows
+    -- what was lately updated does not take every old row for fresh because
+    -- updated_at was just added.  Constraints are for tables that we make.
+    --
+    -- A violated NOT NULL or CHECK shows the row to the client and the server
+    -- log.  A row of mt4_integrations holds a token, so there are few of them
+    -- there; what is missing is for the sync to report.
+    SELECT v.table_name, v.column_name, k.types,
+           v.missing = 'error',
+           concat_ws(' ', quote_ident(v.column_name), k.types[1],
+                     'DEFAULT ' || v.default_value, v.constraints),
+           CASE WHEN v.missing = 'fill' THEN
+               format('ADD COLUMN %I %s DEFAULT %s',
+                      v.column_name, k.types[1], v.default_value)
+           ELSE
+               concat_ws(', ',
+                         format('ADD COLUMN %I %s', v.column_name, k.types[1]),
+                         format('ALTER COLUMN %I SET DEFAULT ', v.column_name)
+                         || v.default_value)
+           END,
+           v.description
+      FROM (VALUES
+    ('traders', 'id', 'uuid', 'error', 'gen_random_uuid()',
+     'PRIMARY KEY',
+     'identifies the trader'),
+    ('traders', 'full_name', 'text', 'add', NULL,
+     'NOT NULL',
+     'name on leaderboards'),
+    ('traders', 'email', 'text', 'add', NULL,
+     NULL,
+     'address for messages'),
+    ('traders', 'is_approved', 'boolean', 'add', 'false',
+     'NOT NULL',
+     'whether leaderboards show the trader'),
+    ('traders', 'registered_at', 'time', 'add', 'now()',
+     'NOT NULL',
+     'when the trader registered'),
+
+    ('trading_credentials', 'id', 'uuid', 'error', 'gen_random_uuid()',
+     'PRIMARY KEY',
+     'identifies the credential'),
+    ('trading_credentials', 'account_username', 'text', 'add', NULL,
+     'NOT NULL',
+     'login name'),
+    ('trading_credentials', 'account_password', 'text', 'add', NULL,
+     'NOT NULL',
+     'password, to be shown to the trader'),
+    ('trading_credentials', 'account_number', 'text', 'add', NULL,
+     'NOT NULL UNIQUE',
+     'number of the account at the broker'),
+    ('trading_credentials', 'broker', 'text', 'add', NULL,
+     NULL,
+     'name of the broker'),
+    ('trading_credentials', 'server_name', 'text', 'add', NULL,
+     NULL,
+     'name of the trading server'),
+    ('trading_credentials', 'notes', 'text', 'add', NULL,
+     NULL,
+     'remarks of the administrators'),
+    ('trading_credentials', 'is_active', 'boolean', 'fill', 'true',
+     'NOT NULL',
+     'whether the credential is in use'),
+    ('trading_credentials', 'created_at', 'time', 'add', 'now()',
+     'NOT NULL',
+     'when the row was inserted'),
+    ('trading_credentials', 'updated_at', 'time', 'add', 'now()',
+     'NOT NULL',
+     'when the row was last changed'),
+
+    ('credential_assignments', 'id', 'uuid', 'error', 'gen_random_uuid()',
+     'PRIMARY KEY',
+     'identifies the assignment'),
+    ('credential_assignments', 'trader_id', 'uuid', 'error', NULL,
+     'NOT NULL REFERENCES %1$s.traders (id) ON DELETE CASCADE',
+     'who has the credential'),
+    ('credential_assignments', 'credential_id', 'uuid', 'error', NULL,
+     'NOT NULL REFERENCES %1$s.trading_credentials (id) ON DELETE CASCADE',
+     'which credential'),
+    ('credential_assignments', 'assigned_at', 'time', 'add', 'now()',
+     'NOT NULL',
+     'since when'),
+
+    ('performance_data', 'id', 'uuid', 'error', 'gen_random_uuid()',
+     'PRIMARY KEY',
+     'identifies the row'),
+    ('performance_data', 'trader_id', 'uuid', 'error', NULL,
+     'NOT NULL UNIQUE REFERENCES %1$s.traders (id) ON DELETE CASCADE',
+     'whose numbers they are'),
+    ('performance_data', 'starting_balance', 'numeric', 'add', '1000',
+     NULL,
+     'balance that profit is measured from, in account currency'),
+    ('performance_data', 'current_balance', 'numeric', 'add', NULL,
+     NULL,
+     'balance, in account currency'),
+    ('performance_data', 'profit_percentage', 'numeric', 'add', NULL,
+     'CHECK (profit_percentage > ''-Infinity'' AND profit_percentage < ''Infinity'')',
+     'profit, in percent of the starting balance'),
+    ('performance_data', 'last_updated', 'time', 'add', NULL,
+     NULL,
+     'when the last sync succeeded'),
+    ('performance_data', 'updated_at', 'time', 'add', 'now()',
+     'NOT NULL',
+     'when the row was last changed'),
+    ('performance_data', 'equity', 'numeric', 'add', NULL,
+     NULL,
+     'equity, in account currency'),
+    ('performance_data', 'credit', 'numeric', 'add', NULL,
+     NULL,
+     'credit that the broker granted, in account currency'),
+    ('performance_data', 'margin', 'numeric', 'add', NULL,
+     NULL,
+     'margin in use, in account currency'),
+    ('performance_data', 'free_margin', 'numeric', 'add', NULL,
+     NULL,
+     'margin left, in account currency'),
+    ('performance_data', 'margin_level', 'numeric', 'add', NULL,
+     NULL,
+     'equity, in percent of the margin in use'),
+    ('performance_data', 'profit_amount', 'numeric', 'add', NULL,
+     NULL,
+     'balance less starting balance, in account currency'),
+    ('performance_data', 'trades', 'count', 'add', NULL,
+     NULL,
+     'number of trades, as the provider counts them'),
+    ('performance_data', 'currency', 'text', 'add', NULL,
+     NULL,
+     'account currency'),
+    ('performance_data', 'observed_at', 'time', 'add', NULL,
+     NULL,
+     'when the numbers were asked for'),
+    ('performance_data', 'achieved_at', 'time', 'add', NULL,
+     NULL,
+     'observation that last changed profit_percentage; the earlier wins a tie'),
+    ('performance_data', 'peak_equity', 'numeric', 'add', NULL,
+     NULL,
+     'highest equity that was observed, in account currency'),
+    ('performance_data', 'max_drawdown_percentage', 'numeric', 'add', NULL,
+     NULL,
+     'largest fall of equity that was observed, in percent of the peak before it'),
+
+    ('mt4_integrations', 'id', 'uuid', 'error', 'gen_random_uuid()',
+     'PRIMARY KEY',
+     'identifies the integration'),
+    ('mt4_integrations', 'credential_id', 'uuid', 'error', NULL,
+     'REFERENCES %1$s.trading_credentials (id) ON DELETE CASCADE',
+     'credential of the account, by which it has a trader'),
+    ('mt4_integrations', 'mt4_account_id', 'text', 'add', NULL,
+     NULL,
+     'account identifier at the provider'),
+    ('mt4_integrations', 'mt4_api_token', 'text', 'add', NULL,
+     NULL,
+     'token, or a reference to one (vault:NAME, env:NAME)'),
+    ('mt4_integrations', 'mt4_server_endpoint', 'text', 'add', NULL,
+     NULL,
+     'base URL of the provider'),
+    ('mt4_integrations', 'mt4_platform', 'text', 'fill', '''mt4''',
+     NULL,
+     'mt4 or mt5'),
+    ('mt4_integrations', 'sync_status', 'text', 'fill', '''pending''',
+     NULL,
+     'pending, syncing, success or error'),
+    ('mt4_integrations', 'last_sync', 'time', 'add', NULL,
+     NULL,
+     'when the last sync succeeded'),
+    ('mt4_integrations', 'last_error', 'text', 'add', NULL,
+     NULL,
+     'why the last sync failed; null if it succeeded'),
+    ('mt4_integrations', 'is_active', 'boolean', 'fill', 'true',
+     NULL,
+     'whether the account is synced'),
+    ('mt4_integrations', 'created_at', 'time', 'add', 'now()',
+     NULL,
+     'when the row was inserted; of a trader''s accounts the newest counts'),
+    ('mt4_integrations', 'updated_at', 'time', 'add', 'now()',
+     NULL,
+     'when the row was last changed'),
+    ('mt4_integrations', 'mt4_provider', 'text', 'add', NULL,
+     NULL,
+     'provider in wfx_mt4_providers; null: chosen by the endpoint'),
+    ('mt4_integrations', 'poll_interval', 'interval', 'add', NULL,
+     NULL,
+     'time between syncs, at least 1 s; null: wfx_mt4.poll_interval'),
+    ('mt4_integrations', 'next_sync_at', 'time', 'fill', 'now()',
+     NULL,
+     'when the next sync is due; infinity: never'),
+    ('mt4_integrations', 'last_attempt', 'time', 'add', NULL,
+     NULL,
+     'when a sync was last tried'),
+    ('mt4_integrations', 'consecutive_failures', 'count', 'fill', '0',
+     NULL,
+     'number of failed syncs since the last success'),
+    ('mt4_integrations', 'error_code', 'text', 'add', NULL,
+     NULL,
+     'kind of the last error; null if the last sync succeeded'),
+    ('mt4_integrations', 'paused_until', 'time', 'add', NULL,
+     NULL,
+     'until then nothing is sent to this endpoint with this token; null: no pause'),
+
+    ('sync_history', 'id', 'uuid', 'error', 'gen_random_uuid()',
+     'PRIMARY KEY',
+     'identifies the sync'),
+    ('sync_history', 'integration_id', 'uuid', 'error', NULL,
+     'NOT NULL',
+     'integration, of any kind; it may be gone'),
+    ('sync_history', 'sync_type', 'text', 'add', NULL,
+     'NOT NULL',
+     'manual or automatic'),
+    ('sync_history', 'status', 'text', 'add', NULL,
+     'NOT NULL',
+     'success or error; other kinds of integration write more'),
+    ('sync_history', 'records_updated', 'count', 'add', '0',
+     NULL,
+     'number of results stored'),
+    ('sync_history', 'error_message', 'text', 'add', NULL,
+     NULL,
+     'why the sync failed'),
+    ('sync_history', 'synced_at', 'time', 'add', 'now()',
+     'NOT NULL',
+     'when the sync ended'),
+    ('sync_history', 'duration_ms', 'count', 'add', NULL,
+     NULL,
+     'how long the sync took, in milliseconds; null: not a sync of wfx_mt4'),
+    ('sync_history', 'http_status', 'count', 'add', NULL,
+     NULL,
+     'status code of the answer'),
+    ('sync_history', 'error_code', 'text', 'add', NULL,
+     NULL,
+     'kind of the error'),
+
+    ('account_snapshots', 'integration_id', 'uuid', 'error', NULL,
+     NULL,
+     'which account'),
+    ('account_snapshots', 'trader_id', 'uuid', 'error', NULL,
+     'NOT NULL',
+     'whose account it was'),
+    ('account_snapshots', 'observed_at', 'time', 'error', NULL,
+     NULL,
+     'when the numbers were asked for'),
+    ('account_snapshots', 'balance', 'numeric', 'add', NULL,
+     'NOT NULL',
+     'balance, in account currency'),
+    ('account_snapshots', 'equity', 'numeric', 'add', NULL,
+     NULL,
+     'equity, in account currency'),
+    ('account_snapshots', 'margin_level', 'numeric', 'add', NULL,
+     NULL,
+     'equity, in percent of the margin in use'),
+    ('account_snapshots', 'trades', 'count', 'add', NULL,
+     NULL,
+     'number of trades, as the provider counts them')
+           ) AS v (table_name, column_name, kind, missing, default_value,
+                   constraints, description),
+           LATERAL (SELECT CASE v.kind
+                           WHEN 'boolean' THEN '{boolean}'
+                           WHEN 'count' THEN '{integer,smallint,bigint}'
+                           WHEN 'interval' THEN '{interval}'
+                           WHEN 'numeric' THEN '{numeric}'
+                           WHEN 'text' THEN '{text,varchar}'
+                           WHEN 'time' THEN '{timestamptz,timestamp}'
+                           WHEN 'uuid' THEN '{uuid}'
+                           END::regtype[]) AS k (types)
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_columns() IS
+    'private: columns that wfx_mt4_create_tables() makes, adds or checks';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_columns() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__table_indexes(
+    OUT table_name text,
+    OUT column_names text[],
+    OUT is_unique boolean,
+    OUT predicate text)             -- as pg_get_expr() writes it
+RETURNS SETOF record
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+    -- There is none on mt4_integrations.next_sync_at, the order in which
+    -- accounts are due: every sync changes it, so no update could be HOT.
+    VALUES
+    ('credential_assignments', '{credential_id,assigned_at}'::text[], false,
+     NULL),
+    ('credential_assignments', '{trader_id}', false, NULL),
+    ('performance_data', '{trader_id}', true, NULL),
+    ('mt4_integrations', '{credential_id}', false, NULL),
+    ('mt4_integrations', '{paused_until}', false, '(paused_until IS NOT NULL)'),
+    ('sync_history', '{integration_id,synced_at}', false, NULL)
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_indexes() IS
+    'private: indexes that the tables need';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_indexes() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__table_triggers(
+    ext regnamespace,
+    OUT table_name text,
+    OUT trigger_name text,
+    OUT event text,
+    OUT function regprocedure)      -- of the same name
+RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+    -- Triggers for one event fire in the order of their names.
+    SELECT v.*, format('%s.%I()', ext, v.trigger_name)::regprocedure
+      FROM (VALUES
+            ('mt4_integrations', 'wfx_mt4_clear_token',
+             'UPDATE OF mt4_server_endpoint, mt4_api_token'),
+            ('mt4_integrations', 'wfx_mt4_wake',
+             'INSERT OR UPDATE OF credential_id, mt4_account_id,'
+             ' mt4_api_token, mt4_server_endpoint, mt4_platform,'
+             ' mt4_provider, is_active, poll_interval')
+           ) AS v (table_name, trigger_name, event)
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_triggers(regnamespace) IS
+    'private: row triggers that the tables need, all of them BEFORE';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_triggers(regnamespace) FROM PUBLIC;
+
+-- A unique index must be one that ON CONFLICT and foreign keys can use, on
+-- exactly these columns; any other has to begin with them.
+CREATE FUNCTION @extschema@.wfx_mt4__table_has_index(
+    relation regclass,
+    column_names text[],
+    is_unique boolean,
+    predicate text)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+    SELECT EXISTS (
+        SELECT
+          FROM pg_index i
+               JOIN pg_class c ON c.oid = i.indexrelid
+               JOIN pg_am am ON am.oid = c.relam,
+               -- An expression among the keys is a null.
+               LATERAL (SELECT array_agg(a.attname::text ORDER BY n)
+                          FROM generate_series(1, i.indnkeyatts) AS n
+                               LEFT JOIN pg_attribute a
+                                      ON a.attrelid = i.indrelid
+                                     AND a.attnum = i.indkey[n - 1]
+                       ) AS key (names)
+         WHERE i.indrelid = $1
+           AND i.indisvalid
+           AND am.amname = 'btree'
+           AND (i.indpred IS NULL OR
+                pg_get_expr(i.indpred, i.indrelid) = $4)
+           AND CASE WHEN $3 THEN
+                   i.indisunique AND i.indimmediate AND
+                   i.indnkeyatts = cardinality($2) AND key.names @> $2
+               ELSE
+                   key.names[1:cardinality($2)] = $2
+               END)
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_has_index(regclass, text[], boolean, text) IS
+    'private: whether some index of the table serves the purpose';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_has_index(regclass, text[], boolean, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__table_column_problems(
+    ext regnamespace,
+    relation regclass,
+    name text,                      -- in the lists
+    label text,                     -- in messages
+    OUT code text,                  -- SQLSTATE
+    OUT problem text,
+    OUT hint text)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    c record;
+    a record;
+    wanted text;
+    kind text;
+BEGIN
+    FOR c IN EXECUTE format($q$
+        SELECT *
+          FROM %s.wfx_mt4__table_columns() WITH ORDINALITY AS c
+         WHERE c.table_name = $1
+         ORDER BY c.ordinality
+        $q$, ext) USING name
+    LOOP
+        wanted := array_to_string(c.types, ' or ');
+
+        SELECT * INTO a
+          FROM pg_attribute
+         WHERE attrelid = relation
+           AND attname = c.column_name
+           AND NOT attisdropped;
+
+        IF NOT FOUND THEN
+            CONTINUE WHEN NOT c.essential;
+            code := '55000';
+            problem := format('Table %s lacks column "%s" of type %s.',
+                              label, c.column_name, wanted);
+            hint := 'Add the columns that are missing.';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        kind := CASE WHEN a.attgenerated <> '' THEN ', generated,'
+                     WHEN a.attidentity <> '' THEN ', identity,'
+                     ELSE '' END;
+
+        IF a.atttypid <> ALL (c.types) OR kind <> '' THEN
+            code := '42804';
+            problem := format('Column "%s" of table %s has type %s%s instead of %s.',
+                              c.column_name, label,
+                              format_type(a.atttypid, a.atttypmod), kind, wanted);
+            hint := 'Change the columns, or set "wfx_mt4.schema" to another schema.';
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_column_problems(regnamespace, regclass, text, text) IS
+    'private: what is wrong with the columns of a table';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_column_problems(regnamespace, regclass, text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__table_trader_problems(
+    ext regnamespace,
+    relation regclass,
+    label text,
+    OUT code text,
+    OUT problem text,
+    OUT hint text)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    max_listed constant integer := 10;
+    has_key boolean;
+    deferrable_key name;
+    d record;
+    listed integer := 0;
+BEGIN
+    -- A column that is missing or of another type is a problem of its own.
+    PERFORM
+       FROM pg_attribute
+      WHERE attrelid = relation
+        AND attname = 'trader_id'
+        AND atttypid = 'uuid'::regtype;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+
+    -- One of these is enough to make ON CONFLICT (trader_id) fail, whatever
+    -- other indexes there are.
+    SELECT k.conname INTO deferrable_key
+      FROM pg_constraint k
+           JOIN pg_attribute a ON a.attrelid = k.conrelid
+                              AND a.attname = 'trader_id'
+     WHERE k.conrelid = relation
+       AND k.contype IN ('p', 'u')
+       AND k.condeferrable
+       AND k.conkey = ARRAY[a.attnum];
+    IF FOUND THEN
+        code := '55000';
+        problem := format('Constraint "%s" of table %s is deferrable.',
+                          deferrable_key, label);
+        hint := 'Make the constraint one that is not deferrable.';
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    EXECUTE format('SELECT %s.wfx_mt4__table_has_index($1, $2, true, NULL)', ext)
+       INTO has_key
+      USING relation, ARRAY['trader_id'];
+
+    -- Who may not read the table is not its owner, and is told so later.
+    IF has_key OR NOT has_table_privilege(relation, 'SELECT') THEN
+        RETURN;
+    END IF;
+
+    code := '23505';
+    hint := 'Delete all but one row of each trader.';
+
+    FOR d IN EXECUTE format($q$
+        SELECT trader_id, count(*) AS n_rows, count(*) OVER () AS n_traders
+          FROM %s
+         WHERE trader_id IS NOT NULL
+         GROUP BY trader_id
+        HAVING count(*) > 1
+         ORDER BY trader_id
+         LIMIT $1
+        $q$, relation) USING max_listed
+    LOOP
+        problem := format('Trader %s has %s rows in table %s.',
+                          d.trader_id, d.n_rows, label);
+        RETURN NEXT;
+        listed := listed + 1;
+    END LOOP;
+
+    IF d.n_traders > listed THEN
+        problem := format('%s more traders have several rows in table %s.',
+                          d.n_traders - listed, label);
+        RETURN NEXT;
+    END IF;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_trader_problems(regnamespace, regclass, text) IS
+    'private: what keeps performance_data from having one row per trader';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_trader_problems(regnamespace, regclass, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__table_problems(
+    ext regnamespace,
+    app regnamespace,
+    OUT label text,
+    OUT code text,
+    OUT problem text,
+    OUT hint text)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    t record;
+    has_key boolean;
+    g record;
+BEGIN
+    FOR t IN EXECUTE format($q$
+        SELECT t.*, c.oid::regclass AS relation,
+               c.relkind, c.relispartition, n.nspname
+          FROM %s.wfx_mt4__tables() WITH ORDINALITY AS t
+               JOIN pg_class c ON c.relname = t.table_name
+               JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.oid = $1
+         ORDER BY t.ordinality
+        $q$, ext) USING app
+    LOOP
+        label := format('"%s"."%s"', t.nspname, t.table_name);
+
+        IF t.relkind NOT IN ('r', 'p') OR t.relispartition THEN
+            code := '42804';
+            problem := format('Relation %s is %s instead of an ordinary or partitioned table.',
+                              label,
+                              CASE WHEN t.relispartition THEN 'a partition'
+                                   WHEN t.relkind = 'v' THEN 'a view'
+                                   WHEN t.relkind = 'm' THEN 'a materialized view'
+                                   WHEN t.relkind = 'f' THEN 'a foreign table'
+                                   WHEN t.relkind = 'S' THEN 'a sequence'
+                                   WHEN t.relkind = 'c' THEN 'a composite type'
+                                   ELSE 'an index' END);
+            hint := 'Rename the relations, or set "wfx_mt4.schema" to another schema.';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        RETURN QUERY EXECUTE format($q$
+            SELECT $4, p.*
+              FROM %s.wfx_mt4__table_column_problems($1, $2, $3, $4) AS p
+            $q$, ext) USING ext, t.relation, t.table_name, label;
+
+        EXECUTE format('SELECT %s.wfx_mt4__table_has_index($1, $2, true, NULL)', ext)
+           INTO has_key
+          USING t.relation, t.key_columns;
+
+        IF t.key_columns IS NOT NULL AND NOT has_key THEN
+            code := '55000';
+            problem := format('Table %s lacks a primary key or usable unique index on exactly (%s).',
+                              label, array_to_string(t.key_columns, ', '));
+            hint := 'Add the keys with ALTER TABLE ... ADD PRIMARY KEY.';
+            RETURN NEXT;
+        END IF;
+
+        FOR g IN EXECUTE format($q$
+            SELECT g.tgname, g.tgfoid::regprocedure AS found, l.function
+              FROM %s.wfx_mt4__table_triggers($1) AS l
+                   JOIN pg_trigger g ON g.tgname = l.trigger_name
+             WHERE l.table_name = $2
+               AND g.tgrelid = $3
+               AND g.tgfoid <> l.function
+             ORDER BY g.tgname
+            $q$, ext) USING ext, t.table_name, t.relation
+        LOOP
+            code := '55000';
+            problem := format('Trigger "%s" of table %s executes function %s instead of %s.',
+                              g.tgname, label, g.found, g.function);
+            hint := 'Rename or drop the triggers.';
+            RETURN NEXT;
+        END LOOP;
+
+        IF t.table_name = 'performance_data' THEN
+            RETURN QUERY EXECUTE format($q$
+                SELECT $3, p.*
+                  FROM %s.wfx_mt4__table_trader_problems($1, $2, $3) AS p
+                $q$, ext) USING ext, t.relation, label;
+        END IF;
+    END LOOP;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_problems(regnamespace, regnamespace) IS
+    'private: why existing tables cannot be adopted';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_problems(regnamespace, regnamespace) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__table_check(
+    ext regnamespace,
+    app regnamespace)
+RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    found record;
+BEGIN
+    EXECUTE format($q$
+        WITH p AS (
+            SELECT *
+              FROM %s.wfx_mt4__table_problems($1, $2) WITH ORDINALITY
+        )
+        SELECT (SELECT array_agg(label ORDER BY n)
+                  FROM (SELECT label, min(ordinality)
+                          FROM p GROUP BY label) AS l (label, n)) AS labels,
+               (SELECT string_agg(hint, ' ' ORDER BY n)
+                  FROM (SELECT hint, min(ordinality)
+                          FROM p GROUP BY hint) AS h (hint, n)) AS hints,
+               string_agg(problem, E'\n' ORDER BY ordinality) AS problems,
+               -- the most fundamental
+               (array_agg(code ORDER BY code = '42804' DESC,
+                                        code = '55000' DESC))[1] AS code
+          FROM p
+        $q$, ext) INTO found USING ext, app;
+
+    IF found.problems IS NULL THEN
+        RETURN;
+    END IF;
+
+    RAISE EXCEPTION USING
+        ERRCODE = found.code,
+        MESSAGE = CASE cardinality(found.labels) WHEN 1
+            THEN format('cannot use table %s as it is', found.labels[1])
+            ELSE format('cannot use tables %s as they are',
+                        array_to_string(found.labels, ', ')) END,
+        DETAIL = found.problems,
+        HINT = found.hints;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_check(regnamespace, regnamespace) IS
+    'private: raises all problems of the existing tables as one error';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_check(regnamespace, regnamespace) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__table_changes(
+    ext regnamespace,
+    app regnamespace,
+    OUT relation regclass,
+    OUT kind text,                  -- column, index, trigger or dependency
+    OUT object text,                -- as reported; null: not known beforehand
+    OUT lock_mode text,
+    OUT command text)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+BEGIN
+    RETURN QUERY EXECUTE format($q$
+        SELECT r.oid::regclass, 'column', r.oid::regclass::text,
+               'ACCESS EXCLUSIVE',
+               concat('ALTER TABLE ', r.oid::regclass, ' ',
+                      string_agg(c.addition, ', ' ORDER BY c.ordinality))
+          FROM %s.wfx_mt4__table_columns() WITH ORDINALITY AS c
+               JOIN pg_class r ON r.relname = c.table_name
+         WHERE r.relnamespace = $1
+           AND NOT EXISTS (SELECT
+                             FROM pg_attribute a
+                            WHERE a.attrelid = r.oid
+                              AND a.attname = c.column_name
+                              AND NOT a.attisdropped)
+         GROUP BY r.oid
+         ORDER BY min(c.ordinality)
+        $q$, ext) USING app;
+
+    -- The server names the index, as the usual name may be taken by one that
+    -- does not serve.
+    RETURN QUERY EXECUTE format($q$
+        SELECT r.oid::regclass, 'index', NULL,
+               'SHARE ROW EXCLUSIVE',
+               concat('CREATE ', CASE WHEN i.is_unique THEN 'UNIQUE ' END,
+                      'INDEX ON ', r.oid::regclass,
+                      ' (', array_to_string(i.column_names, ', '), ')',
+                      ' WHERE ' || i.predicate)
+          FROM %1$s.wfx_mt4__table_indexes() WITH ORDINALITY AS i
+               JOIN pg_class r ON r.relname = i.table_name
+         WHERE r.relnamespace = $1
+           AND NOT %1$s.wfx_mt4__table_has_index(r.oid, i.column_names,
+                                                 i.is_unique, i.predicate)
+         ORDER BY i.ordinality
+        $q$, ext) USING app;
+
+    -- Without the dependency, DROP EXTENSION would need CASCADE.
+    RETURN QUERY EXECUTE format($q$
+        SELECT r.oid::regclass, c.kind,
+               concat(l.trigger_name, ' on ', r.oid::regclass),
+               'ACCESS EXCLUSIVE', c.command
+          FROM %s.wfx_mt4__table_triggers($1) WITH ORDINALITY AS l
+               JOIN pg_class r ON r.relname = l.table_name
+               LEFT JOIN pg_trigger g
+                      ON g.tgrelid = r.oid AND g.tgname = l.trigger_name
+               LEFT JOIN pg_depend d
+                      ON d.classid = 'pg_trigger'::regclass
+                     AND d.objid = g.oid
+                     AND d.refclassid = 'pg_extension'::regclass
+                     AND d.refobjid = (SELECT oid FROM pg_extension
+                                        WHERE extname = 'wfx_mt4')
+                     AND d.deptype = 'x',
+               LATERAL (VALUES
+                   ('trigger', g.oid IS NULL,
+                    concat('CREATE TRIGGER ', l.trigger_name,
+                           ' BEFORE ', l.event, ' ON ', r.oid::regclass,
+                           ' FOR EACH ROW EXECUTE FUNCTION ', l.function)),
+                   ('dependency', d.objid IS NULL,
+                    concat('ALTER TRIGGER ', l.trigger_name,
+                           ' ON ', r.oid::regclass,
+                           ' DEPENDS ON EXTENSION wfx_mt4'))
+               ) AS c (kind, needed, command)
+         WHERE r.relnamespace = $2
+           AND c.needed
+         ORDER BY l.ordinality, c.kind DESC
+        $q$, ext) USING ext, app;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_changes(regnamespace, regnamespace) IS
+    'private: commands that the existing tables need';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_changes(regnamespace, regnamespace) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__table_lock(
+    ext regnamespace,
+    app regnamespace)
+RETURNS boolean                     -- whether there was something to lock
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    c record;
+BEGIN
+    -- Each table is locked once, as strongly as any of its commands will: a
+    -- lock that is raised later can deadlock with a session that has read the
+    -- table and is about to write it.
+    FOR c IN EXECUTE format($q$
+        SELECT c.relation, n.nspname, r.relname, r.relowner,
+               min(c.lock_mode) AS lock_mode,       -- ACCESS first
+               string_agg(c.command, E'\n' ORDER BY c.ordinality) AS commands
+          FROM %1$s.wfx_mt4__table_changes($1, $2) WITH ORDINALITY AS c
+               JOIN pg_class r ON r.oid = c.relation
+               JOIN pg_namespace n ON n.oid = r.relnamespace
+               JOIN %1$s.wfx_mt4__tables() WITH ORDINALITY AS t
+                 ON t.table_name = r.relname
+         GROUP BY c.relation, n.nspname, r.relname, r.relowner, t.ordinality
+         ORDER BY t.ordinality
+        $q$, ext) USING ext, app
+    LOOP
+        IF NOT pg_has_role(c.relowner, 'USAGE') THEN
+            RAISE EXCEPTION 'must be owner of table "%"."%"',
+                    c.nspname, c.relname
+                USING ERRCODE = '42501',
+                      DETAIL = format(E'The table belongs to role "%s" and needs:\n%s',
+                                      pg_get_userbyid(c.relowner), c.commands),
+                      HINT = 'Call wfx_mt4_create_tables() as the owner of all tables, or as a superuser.';
+        END IF;
+
+        EXECUTE format('LOCK TABLE %s IN %s MODE', c.relation, c.lock_mode);
+    END LOOP;
+
+    RETURN FOUND;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_lock(regnamespace, regnamespace) IS
+    'private: locks the existing tables that need commands';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_lock(regnamespace, regnamespace) FROM PUBLIC;
+
+-- Default privileges may have opened a new object to everybody; those of a
+-- Supabase project open it to the two roles of its web API.
+CREATE FUNCTION @extschema@.wfx_mt4__table_close(object text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    role text;
+BEGIN
+    EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', object);
+    FOR role IN
+        SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %I', object, role);
+    END LOOP;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_close(text) IS
+    'private: takes a new object from everybody but its owner';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_close(text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__table_create(
+    ext regnamespace,
+    app regnamespace,
+    name text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    t record;
+    c record;
+    elements text[];
+    relation text := format('%s.%I', app, name);
+BEGIN
+    EXECUTE format('SELECT * FROM %s.wfx_mt4__tables() WHERE table_name = $1', ext)
+       INTO STRICT t
+      USING name;
+
+    EXECUTE format($q$
+        SELECT array_agg(format(c.definition, $2) ORDER BY c.ordinality)
+          FROM %s.wfx_mt4__table_columns() WITH ORDINALITY AS c
+         WHERE c.table_name = $1
+        $q$, ext)
+       INTO elements
+      USING name, app;
+
+    -- A null at the end does not become a part of the text.
+    EXECUTE format('CREATE TABLE %s (%s) %s', relation,
+                   array_to_string(elements || t.table_constraint, ', '),
+                   t.storage);
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', relation);
+    EXECUTE format('SELECT %s.wfx_mt4__table_close($1)', ext)
+      USING 'TABLE ' || relation;
+
+    EXECUTE format('COMMENT ON TABLE %s IS %L', relation, t.description);
+    FOR c IN EXECUTE format($q$
+        SELECT * FROM %s.wfx_mt4__table_columns() WHERE table_name = $1
+        $q$, ext) USING name
+    LOOP
+        EXECUTE format('COMMENT ON COLUMN %s.%I IS %L',
+                       relation, c.column_name, c.description);
+    END LOOP;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_create(regnamespace, regnamespace, text) IS
+    'private: makes one table';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_create(regnamespace, regnamespace, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__table_leaderboard(
+    ext regnamespace,
+    app regnamespace,
+    OUT object text,
+    OUT action text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    owner name;
+BEGIN
+    -- Any function of the name is taken for the application's: PostgREST
+    -- could not choose between two.
+    SELECT oid::regprocedure::text INTO object
+      FROM pg_proc
+     WHERE pronamespace = app
+       AND proname = 'get_leaderboard'
+     ORDER BY pg_get_function_identity_arguments(oid)
+     LIMIT 1;
+    IF FOUND THEN
+        action := 'adopted';
+        RETURN;
+    END IF;
+
+    -- Nothing in it belongs to the extension, whose end it must survive.  The
+    -- body is a string, as a parsed one would forbid changes of the columns;
+    -- the casts allow for the types of adopted ones.
+    EXECUTE format($q$
+        CREATE FUNCTION %s.get_leaderboard(limit_count integer DEFAULT 10)
+        RETURNS TABLE (
+            trader_id uuid,
+            trader_name text,
+            starting_balance numeric,
+            current_balance numeric,
+            profit_percentage numeric)
+        LANGUAGE sql STABLE SECURITY DEFINER
+        SET search_path = pg_catalog, pg_temp
+        AS %L
+        $q$, app, format($q$
+    SELECT t.id,
+           t.full_name::text,
+           p.starting_balance::numeric,
+           p.current_balance::numeric,
+           p.profit_percentage::numeric
+      FROM %1$s.performance_data p
+           JOIN %1$s.traders t ON t.id = p.trader_id
+     WHERE t.is_approved
+     -- NaN and infinity would come first.
+     ORDER BY CASE WHEN p.profit_percentage > '-Infinity'
+                    AND p.profit_percentage < 'Infinity'
+                   THEN p.profit_percentage END DESC NULLS LAST,
+              p.achieved_at,
+              t.id
+     LIMIT get_leaderboard.limit_count
+        $q$, app));
+
+    object := format('%s.get_leaderboard(integer)', app);
+    action := 'created';
+
+    EXECUTE format('SELECT %s.wfx_mt4__table_close($1)', ext)
+      USING 'FUNCTION ' || object;
+    EXECUTE format('COMMENT ON FUNCTION %s IS %L', object,
+                   'best approved traders; limit_count null: all');
+
+    -- It runs with its owner's rights, which should be no more than those of
+    -- the owner of the numbers.  Who may not give it away keeps it: then it
+    -- reads what that role may read.
+    SELECT pg_get_userbyid(relowner) INTO owner
+      FROM pg_class
+     WHERE relnamespace = app
+       AND relname = 'performance_data';
+    IF owner <> current_user THEN
+        BEGIN
+            EXECUTE format('ALTER FUNCTION %s OWNER TO %I', object, owner);
+        EXCEPTION WHEN insufficient_privilege THEN
+            NULL;
+        END;
+    END IF;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_leaderboard(regnamespace, regnamespace) IS
+    'private: makes get_leaderboard(), unless there is one';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_leaderboard(regnamespace, regnamespace) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_create_tables(
+    OUT object text,
+    OUT action text)
+RETURNS SETOF record
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    extension oid;
+    ext regnamespace;
+    app regnamespace;
+    app_name text;
+    forbidden text;
+    changed text[] := '{}';
+    before oid[];
+    locked boolean;
+    t record;
+    c record;
+BEGIN
+    SELECT e.oid, e.extnamespace INTO STRICT extension, ext
+      FROM pg_extension e
+     WHERE e.extname = 'wfx_mt4';
+
+    -- Without the library in the session, the setting is what the session
+    -- was given, or absent: then its default holds.
+    app_name := coalesce(nullif(current_setting('wfx_mt4.schema', true), ''),
+                         'public');
+    app := to_regnamespace(quote_ident(app_name));
+    IF app IS NULL THEN
+        RAISE EXCEPTION 'schema "%" does not exist', app_name
+            USING ERRCODE = '3F000',
+                  HINT = 'Create the schema, or set "wfx_mt4.schema" to an existing one.';
+    END IF;
+
+    -- A role that was granted this function alone should not have to find
+    -- out the others one by one.
+    SELECT string_agg(p.oid::regprocedure::text, ', ' ORDER BY p.proname)
+      INTO forbidden
+      FROM pg_proc p
+     WHERE p.pronamespace = ext
+       AND (p.proname ^@ 'wfx_mt4__table' OR
+            p.proname IN ('wfx_mt4_clear_token', 'wfx_mt4_wake'))
+       AND NOT has_function_privilege(p.oid, 'EXECUTE');
+    IF forbidden IS NOT NULL THEN
+        RAISE EXCEPTION 'permission denied for functions that wfx_mt4_create_tables() needs'
+            USING ERRCODE = '42501',
+                  HINT = format('Run "GRANT EXECUTE ON FUNCTION %s TO %I" as the owner of the extension.',
+                                forbidden, current_user);
+    END IF;
+
+    -- Two calls at once would both find a table missing.  The second waits
+    -- until the first has committed, and then finds it (under READ COMMITTED;
+    -- a snapshot from before that does not show it).
+    PERFORM pg_advisory_xact_lock('pg_extension'::regclass::oid::integer,
+                                  extension::integer);
+
+    -- What was checked without a lock is checked again once it cannot change.
+    EXECUTE format('SELECT %s.wfx_mt4__table_check($1, $2)', ext)
+      USING ext, app;
+    EXECUTE format('SELECT %s.wfx_mt4__table_lock($1, $2)', ext)
+       INTO locked
+      USING ext, app;
+    IF locked THEN
+        EXECUTE format('SELECT %s.wfx_mt4__table_check($1, $2)', ext)
+          USING ext, app;
+    END IF;
+
+    FOR c IN EXECUTE format($q$
+        SELECT * FROM %s.wfx_mt4__table_changes($1, $2) WHERE kind = 'column'
+        $q$, ext) USING ext, app
+    LOOP
+        EXECUTE c.command;
+        changed := changed || c.object;
+    END LOOP;
+
+    FOR t IN EXECUTE format($q$
+        SELECT *
+          FROM %s.wfx_mt4__tables() WITH ORDINALITY AS t
+         ORDER BY t.ordinality
+        $q$, ext)
+    LOOP
+        object := format('%s.%I', app, t.table_name);
+        IF to_regclass(object) IS NULL THEN
+            EXECUTE format('SELECT %s.wfx_mt4__table_create($1, $2, $3)', ext)
+              USING ext, app, t.table_name;
+            action := 'created';
+        ELSIF object = ANY (changed) THEN
+            action := 'extended';
+        ELSE
+            action := 'adopted';
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+
+    -- Now of all tables, new ones included.
+    FOR c IN EXECUTE format($q$
+        SELECT * FROM %s.wfx_mt4__table_changes($1, $2)
+        $q$, ext) USING ext, app
+    LOOP
+        before := ARRAY(SELECT indexrelid FROM pg_index WHERE indrelid = c.relation);
+        EXECUTE c.command;
+        IF c.kind = 'index' THEN
+            SELECT i.indexrelid::regclass::text, 'created' INTO object, action
+              FROM pg_index i
+             WHERE i.indrelid = c.relation
+               AND i.indexrelid <> ALL (before);
+            RETURN NEXT;
+        ELSIF c.kind = 'trigger' THEN
+            changed := changed || c.object;
+        END IF;
+    END LOOP;
+
+    FOR t IN EXECUTE format($q$
+        SELECT *
+          FROM %s.wfx_mt4__table_triggers($1) WITH ORDINALITY AS t
+         ORDER BY t.ordinality
+        $q$, ext) USING ext
+    LOOP
+        object := format('%I on %s.%I', t.trigger_name, app, t.table_name);
+        action := CASE WHEN object = ANY (changed) THEN 'created' ELSE 'adopted' END;
+        RETURN NEXT;
+    END LOOP;
+
+    EXECUTE format('SELECT * FROM %s.wfx_mt4__table_leaderboard($1, $2)', ext)
+       INTO object, action
+      USING ext, app;
+    RETURN NEXT;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4_create_tables() IS
+    'creates or adopts the application''s tables in the schema named by wfx_mt4.schema';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_create_tables() FROM PUBLIC;

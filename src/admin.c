@@ -1,0 +1,790 @@
+/*
+ * admin.c
+ *
+ * The functions callable from SQL that manage and show rows: linking, tokens,
+ * credentials, requests, status and leaderboard; and the two triggers on
+ * mt4_integrations.  No function here asks a provider.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "functions.h"
+#include "http.h"
+#include "sync.h"
+
+PG_FUNCTION_INFO_V1(wfx_mt4_link);
+PG_FUNCTION_INFO_V1(wfx_mt4_unlink);
+PG_FUNCTION_INFO_V1(wfx_mt4_set_active);
+PG_FUNCTION_INFO_V1(wfx_mt4_set_token);
+PG_FUNCTION_INFO_V1(wfx_mt4_request_sync);
+PG_FUNCTION_INFO_V1(wfx_mt4_recent_syncs);
+PG_FUNCTION_INFO_V1(wfx_mt4_status);
+PG_FUNCTION_INFO_V1(wfx_mt4_leaderboard);
+PG_FUNCTION_INFO_V1(wfx_mt4_upload_credential);
+PG_FUNCTION_INFO_V1(wfx_mt4_assign_credential);
+PG_FUNCTION_INFO_V1(wfx_mt4_prune_history);
+PG_FUNCTION_INFO_V1(wfx_mt4_clear_token);
+PG_FUNCTION_INFO_V1(wfx_mt4_wake);
+
+/*---------------------------------------------------------------------------
+ * Arguments
+ *---------------------------------------------------------------------------
+ */
+
+/* Raises that an argument is wrong, without repeating it: it may be a token. */
+static void
+bad_argument(const char *argument, const char *why, const char *advice)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("invalid %s: %s", argument, why),
+			advice ? errhint("%s", advice) : 0);
+}
+
+/* Raises a cause as a wrong argument. */
+static void
+bad_argument_cause(const char *argument, const WfxCause *cause)
+{
+	bad_argument(argument, cause->fact, cause->advice[0] ? cause->advice : NULL);
+}
+
+static void
+require_argument(FunctionCallInfo fcinfo, int n, const char *argument)
+{
+	if (PG_ARGISNULL(n))
+		bad_argument(argument, "it must not be null", NULL);
+}
+
+/* Raises for a number of rows that is none; null is no limit. */
+static void
+check_limit(FunctionCallInfo fcinfo, int n)
+{
+	if (!PG_ARGISNULL(n) && PG_GETARG_INT32(n) < 0)
+		bad_argument("limit_count", "it must not be negative", NULL);
+}
+
+/* Appends an argument of the function as a parameter of a statement. */
+static void
+pass_argument(DbArgs *args, FunctionCallInfo fcinfo, int n, Oid type)
+{
+	db_arg(args, type, PG_ARGISNULL(n) ? (Datum) 0 : PG_GETARG_DATUM(n), PG_ARGISNULL(n));
+}
+
+/* Opens the catalog for a function that writes. */
+static Catalog *
+open_for_writing(const char *function)
+{
+	Catalog	   *catalog;
+
+	check_may_write(function);
+	catalog = catalog_open();
+	catalog_lock_tables(catalog);
+	catalog_check_code(catalog);
+	return catalog;
+}
+
+/* Runs a template as the owner of a table; returns how many rows it touched. */
+static int64
+execute(const Catalog *catalog, CatalogTable table, DbArgs *args, const char *template)
+{
+	return db_execute(catalog_owner(catalog, table), args, catalog_sql(catalog, template));
+}
+
+/*---------------------------------------------------------------------------
+ * Integrations
+ *---------------------------------------------------------------------------
+ */
+
+/* A token may be stored; a reference not yet. */
+static void
+check_token_argument(const char *token)
+{
+	WfxCause	cause;
+
+	if (!provider_check_token(token, &cause))
+		bad_argument("api_token", cause.fact, NULL);
+	if (strncmp(token, "vault:", 6) == 0 || strncmp(token, "env:", 4) == 0)
+		bad_argument("api_token", "this version does not resolve references to tokens", NULL);
+}
+
+static void
+check_credential(const Catalog *catalog, FunctionCallInfo fcinfo)
+{
+	DbArgs		args = {0};
+
+	require_argument(fcinfo, 0, "credential_id");
+	pass_argument(&args, fcinfo, 0, UUIDOID);
+	if (execute(catalog, TABLE_CREDENTIALS, &args,
+				"SELECT FROM @trading_credentials c WHERE c.id = $1") == 0)
+		bad_argument("credential_id", "there is no such row in trading_credentials", NULL);
+}
+
+static void
+check_provider(Catalog *catalog, const char *name)
+{
+	volatile bool found = false;
+
+	sync_library_check();
+	PG_TRY();
+	{
+		catalog_read_providers(catalog);
+		found = catalog_provider(catalog, name, NULL) != NULL;
+	}
+	PG_FINALLY();
+	{
+		catalog_close(catalog);
+	}
+	PG_END_TRY();
+	if (!found)
+		bad_argument("provider", "there is no such row in wfx_mt4_providers", NULL);
+}
+
+/* Raises unless everything that the row would hold is usable. */
+static void
+check_link_arguments(Catalog *catalog, FunctionCallInfo fcinfo)
+{
+	char	   *account_id = text_argument(fcinfo, 1);
+	char	   *endpoint = text_argument(fcinfo, 3);
+	char	   *platform = text_argument(fcinfo, 4);
+	HttpTarget	target;
+	WfxCause	cause;
+
+	check_token_argument(text_argument(fcinfo, 2));
+	if (!provider_check_account_id(account_id, &cause))
+		bad_argument_cause("account_id", &cause);
+	if (strlen(endpoint) >= WFX_URL_MAX / 2)
+		bad_argument("server_endpoint", "the endpoint is too long", NULL);
+	if (!sync_check_endpoint(endpoint, &target, &cause))
+		bad_argument_cause("server_endpoint", &cause);
+	if (strcmp(platform, "mt4") != 0 && strcmp(platform, "mt5") != 0)
+		bad_argument("platform", "it must be mt4 or mt5", NULL);
+	if (!PG_ARGISNULL(5))
+		check_provider(catalog, text_argument(fcinfo, 5));
+	check_credential(catalog, fcinfo);
+}
+
+/*
+ * Runs a statement that has a token or password among its parameters: an error
+ * of it must not show the row.
+ */
+static DbRows *
+query_with_secret(const Catalog *catalog, CatalogTable table, DbArgs *args,
+				  const char *template)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DbRows	   *volatile rows = NULL;
+
+	PG_TRY();
+	{
+		rows = db_query(catalog_owner(catalog, table), args, catalog_sql(catalog, template));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		error->context = NULL;
+		error->detail = NULL;
+		error->detail_log = NULL;
+		error->internalquery = NULL;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	return rows;
+}
+
+/* The id of the one row that was inserted; a trigger may have swallowed it. */
+static Datum
+only_id(DbRows *rows, CatalogTable table)
+{
+	bool		isnull;
+
+	if (rows->n != 1)
+		ereport(ERROR,
+				errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				errmsg("table \"%s\" did not take the row", catalog_table_name(table)),
+				errhint("A trigger or rule of the table suppresses it."));
+	return db_value(rows, 0, 0, UUIDOID, &isnull);
+}
+
+/* Links an account to a credential; returns the new integration's id. */
+Datum
+wfx_mt4_link(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback callback;
+	Catalog	   *catalog;
+	DbArgs		args = {0};
+	Datum		id;
+
+	hide_statement("wfx_mt4_link()", &callback);
+	catalog = open_for_writing("wfx_mt4_link()");
+	check_link_arguments(catalog, fcinfo);
+	pass_argument(&args, fcinfo, 0, UUIDOID);
+	for (int i = 1; i <= 5; i++)
+		pass_argument(&args, fcinfo, i, TEXTOID);
+	id = only_id(query_with_secret(catalog, TABLE_INTEGRATIONS, &args,
+							"INSERT INTO @mt4_integrations (id, credential_id, mt4_account_id,"
+							"   mt4_api_token, mt4_server_endpoint, mt4_platform, mt4_provider,"
+							"   sync_status, is_active, next_sync_at, created_at, updated_at)"
+							" VALUES (gen_random_uuid(), $1, $2,"
+							"   $3,"
+							"   $4,"
+							"   {mt4_integrations.mt4_platform<$5},"
+							"   {mt4_integrations.mt4_provider<$6},"
+							"   {mt4_integrations.sync_status<'pending'}, true,"
+							"   {mt4_integrations.next_sync_at<clock_timestamp()},"
+							"   {mt4_integrations.created_at<clock_timestamp()},"
+							"   {mt4_integrations.updated_at<clock_timestamp()})"
+							" RETURNING id"), TABLE_INTEGRATIONS);
+	reveal_statement(&callback);
+	PG_RETURN_DATUM(id);
+}
+
+/* Removes an integration; its history stays. */
+Datum
+wfx_mt4_unlink(PG_FUNCTION_ARGS)
+{
+	DbArgs		args = {0};
+
+	pass_argument(&args, fcinfo, 0, UUIDOID);
+	PG_RETURN_BOOL(execute(open_for_writing("wfx_mt4_unlink()"), TABLE_INTEGRATIONS, &args,
+						   "DELETE FROM @mt4_integrations WHERE id = $1") > 0);
+}
+
+/* Pauses an integration or lets it go on. */
+Datum
+wfx_mt4_set_active(PG_FUNCTION_ARGS)
+{
+	DbArgs		args = {0};
+
+	require_argument(fcinfo, 1, "active");
+	pass_argument(&args, fcinfo, 0, UUIDOID);
+	pass_argument(&args, fcinfo, 1, BOOLOID);
+	PG_RETURN_BOOL(execute(open_for_writing("wfx_mt4_set_active()"), TABLE_INTEGRATIONS, &args,
+						   "UPDATE @mt4_integrations SET is_active = $2,"
+						   "   updated_at = {mt4_integrations.updated_at<clock_timestamp()}"
+						   " WHERE id = $1") > 0);
+}
+
+/* Replaces an integration's token. */
+Datum
+wfx_mt4_set_token(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback callback;
+	Catalog	   *catalog;
+	DbArgs		args = {0};
+
+	hide_statement("wfx_mt4_set_token()", &callback);
+	catalog = open_for_writing("wfx_mt4_set_token()");
+	check_token_argument(text_argument(fcinfo, 1));
+	pass_argument(&args, fcinfo, 0, UUIDOID);
+	pass_argument(&args, fcinfo, 1, TEXTOID);
+	if (query_with_secret(catalog, TABLE_INTEGRATIONS, &args,
+						 "UPDATE @mt4_integrations SET"
+						 "   mt4_api_token = $2,"
+						 "   updated_at = {mt4_integrations.updated_at<clock_timestamp()}"
+						 " WHERE id = $1 RETURNING id")->n == 0)
+		raise_unknown("MT4 Integration");
+	reveal_statement(&callback);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Asks for a sync of one integration, or of all, before everything that is due:
+ * -infinity in next_sync_at says that a person asked.  "All" leaves out those
+ * that are never to be synchronised by themselves.
+ */
+Datum
+wfx_mt4_request_sync(PG_FUNCTION_ARGS)
+{
+	DbArgs		args = {0};
+	int64		queued;
+
+	pass_argument(&args, fcinfo, 0, UUIDOID);
+	queued = execute(open_for_writing("wfx_mt4_request_sync()"), TABLE_INTEGRATIONS, &args,
+					 "UPDATE @mt4_integrations SET"
+					 "   next_sync_at = {mt4_integrations.next_sync_at<'-infinity'}"
+					 " WHERE is_active AND CASE WHEN $1 IS NULL"
+					 "   THEN next_sync_at IS DISTINCT FROM 'infinity' ELSE id = $1 END");
+	set_http_status(queued == 0 && !PG_ARGISNULL(0) ? "404" : "202");
+	PG_RETURN_INT64(queued);
+}
+
+/*---------------------------------------------------------------------------
+ * Credentials
+ *---------------------------------------------------------------------------
+ */
+
+/* Refuses a credential that is there already; the claim keeps others out. */
+static void
+check_new_credential(const Catalog *catalog, FunctionCallInfo fcinfo)
+{
+	static const char *const names[] = {"account_username", "account_password", "account_number"};
+	DbArgs		args = {0};
+
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (text_argument(fcinfo, i)[0] == '\0')
+			bad_argument(names[i], "it must not be empty", NULL);
+	}
+	pass_argument(&args, fcinfo, 0, TEXTOID);
+	pass_argument(&args, fcinfo, 2, TEXTOID);
+	if (execute(catalog, TABLE_CREDENTIALS, &args,
+				"SELECT FROM @trading_credentials c"
+				" WHERE c.account_username = $1 OR c.account_number = $2") > 0)
+		ereport(ERROR,
+				errcode(ERRCODE_UNIQUE_VIOLATION),
+				errmsg("a credential with account number \"%s\" or that account username exists already",
+					   text_argument(fcinfo, 2)));
+}
+
+static Datum
+insert_credential(const Catalog *catalog, FunctionCallInfo fcinfo)
+{
+	DbArgs		args = {0};
+	DbRows	   *rows;
+
+	for (int i = 0; i <= 5; i++)
+		pass_argument(&args, fcinfo, i, TEXTOID);
+	rows = query_with_secret(catalog, TABLE_CREDENTIALS, &args,
+							  "INSERT INTO @trading_credentials (id, account_username,"
+							  "   account_password, account_number, broker, server_name, notes,"
+							  "   is_active, created_at, updated_at)"
+							  " VALUES (gen_random_uuid(),"
+							  "   {trading_credentials.account_username<$1},"
+							  "   {trading_credentials.account_password<$2},"
+							  "   {trading_credentials.account_number<$3},"
+							  "   {trading_credentials.broker<$4},"
+							  "   {trading_credentials.server_name<$5},"
+							  "   {trading_credentials.notes<$6}, true,"
+							  "   {trading_credentials.created_at<clock_timestamp()},"
+							  "   {trading_credentials.updated_at<clock_timestamp()})"
+							  " RETURNING id");
+	return only_id(rows, TABLE_CREDENTIALS);
+}
+
+static void
+insert_assignment(const Catalog *catalog, Datum trader_id, Datum credential_id)
+{
+	DbArgs		args = {0};
+
+	db_arg(&args, UUIDOID, trader_id, false);
+	db_arg(&args, UUIDOID, credential_id, false);
+	(void) only_id(db_query(catalog_owner(catalog, TABLE_ASSIGNMENTS), &args,
+							catalog_sql(catalog,
+										"INSERT INTO @credential_assignments (id, trader_id, credential_id, assigned_at)"
+										" VALUES (gen_random_uuid(), $1, $2,"
+										"   {credential_assignments.assigned_at<clock_timestamp()})"
+										" RETURNING id")), TABLE_ASSIGNMENTS);
+}
+
+/* The earliest registered trader without a credential; no row if all have one. */
+static DbRows *
+next_trader(const Catalog *catalog)
+{
+	return db_query_latest(catalog_owner(catalog, TABLE_ASSIGNMENTS), NULL,
+						   catalog_sql(catalog,
+									 "SELECT t.id FROM @traders t"
+									 " WHERE NOT EXISTS (SELECT FROM @credential_assignments a"
+									 "                    WHERE a.trader_id = t.id)"
+									 " ORDER BY t.registered_at NULLS LAST, t.id LIMIT 1"));
+}
+
+/* Stores a credential and gives it to whoever has waited longest for one. */
+Datum
+wfx_mt4_upload_credential(PG_FUNCTION_ARGS)
+{
+	Catalog	   *catalog;
+	DbRows	   *trader;
+	TupleDesc	desc;
+	Datum		values[2] = {0};
+	bool		nulls[2] = {false, true};
+	ErrorContextCallback callback;
+
+	hide_statement("wfx_mt4_upload_credential()", &callback);
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	catalog = open_for_writing("wfx_mt4_upload_credential()");
+	claim_assignments();
+	check_new_credential(catalog, fcinfo);
+	values[0] = insert_credential(catalog, fcinfo);
+	trader = next_trader(catalog);
+	if (trader->n > 0)
+	{
+		values[1] = db_value(trader, 0, 0, UUIDOID, &nulls[1]);
+		insert_assignment(catalog, values[1], values[0]);
+	}
+	reveal_statement(&callback);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* Gives a credential to a trader, and to nobody else. */
+Datum
+wfx_mt4_assign_credential(PG_FUNCTION_ARGS)
+{
+	Catalog	   *catalog;
+	DbArgs		trader = {0};
+	DbArgs		credential = {0};
+	DbArgs		both = {0};
+
+	require_argument(fcinfo, 0, "trader_id");
+	require_argument(fcinfo, 1, "credential_id");
+	pass_argument(&trader, fcinfo, 0, UUIDOID);
+	pass_argument(&credential, fcinfo, 1, UUIDOID);
+	pass_argument(&both, fcinfo, 0, UUIDOID);
+	pass_argument(&both, fcinfo, 1, UUIDOID);
+	catalog = open_for_writing("wfx_mt4_assign_credential()");
+	claim_assignments();
+	if (execute(catalog, TABLE_TRADERS, &trader, "SELECT FROM @traders WHERE id = $1") == 0)
+		raise_unknown("trader");
+	if (execute(catalog, TABLE_CREDENTIALS, &credential,
+				"SELECT FROM @trading_credentials WHERE id = $1") == 0)
+		raise_unknown("credential");
+	execute(catalog, TABLE_ASSIGNMENTS, &both,
+			"DELETE FROM @credential_assignments WHERE trader_id = $1 OR credential_id = $2");
+	insert_assignment(catalog, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1));
+	PG_RETURN_VOID();
+}
+
+/*---------------------------------------------------------------------------
+ * What people look at
+ *---------------------------------------------------------------------------
+ */
+
+/* Seconds between two syncs of i; $2 is the setting. */
+#define INTERVAL_S "greatest(coalesce(extract(epoch FROM i.poll_interval), $2), 1)"
+
+/* Was the last success of i at most so many intervals ago?  Bounded for the sake of
+ * make_interval(), whose argument an interval of ages would exceed. */
+#define WITHIN(intervals) \
+	"{mt4_integrations.last_sync>i.last_sync} >= clock_timestamp()" \
+	" - make_interval(secs => least(" intervals " * " INTERVAL_S ", 3e9))"
+
+/* How old the last success of i is, in words; i may be absent. */
+#define FRESHNESS \
+	"CASE WHEN i.is_active IS NOT TRUE THEN 'disabled'" \
+	"  WHEN i.last_sync IS NULL THEN 'never'" \
+	"  WHEN " WITHIN("1.5") " THEN 'fresh'" \
+	"  WHEN " WITHIN("3") " THEN 'late'" \
+	"  ELSE 'stale' END"
+
+/* The provider that i has, or that its endpoint chooses. */
+#define PROVIDER \
+	"coalesce(i.mt4_provider::text, (SELECT q.name FROM @extension.wfx_mt4_providers q," \
+	"    unnest(q.endpoint_hosts) AS h(pattern)," \
+	"    lower(substring(i.mt4_server_endpoint::text from '^[a-zA-Z]+://([^/:]+)')) AS e(host)" \
+	"  WHERE e.host = lower(h.pattern) OR left(h.pattern, 2) = '*.'" \
+	"    AND right(e.host, length(h.pattern) - 1) = lower(substr(h.pattern, 2))" \
+	"  ORDER BY length(h.pattern) DESC, q.builtin LIMIT 1), 'bridge')"
+
+/* One row for each integration: state without token. */
+Datum
+wfx_mt4_status(PG_FUNCTION_ARGS)
+{
+	Catalog	   *catalog = catalog_open();
+	DbArgs		args = {0};
+
+	check_limit(fcinfo, 0);
+	pass_argument(&args, fcinfo, 0, INT4OID);
+	db_arg(&args, NUMERICOID,
+		   DirectFunctionCall1(int4_numeric, Int32GetDatum(wfx_poll_interval)), false);
+	pass_argument(&args, fcinfo, 1, UUIDOID);
+	pass_argument(&args, fcinfo, 2, TEXTOID);
+	pass_argument(&args, fcinfo, 3, TEXTOID);
+	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+				   catalog_sql(catalog,
+							 "SELECT s.* FROM (SELECT i.id, t.id AS trader_id, t.full_name::text,"
+							 "   c.account_number::text, i.mt4_account_id::text,"
+							 "   coalesce(i.mt4_platform::text, 'mt4'), " PROVIDER ","
+							 "   i.sync_status::text AS sync_status,"
+							 "   {mt4_integrations.last_sync>i.last_sync},"
+							 "   {mt4_integrations.last_attempt>i.last_attempt},"
+							 "   CASE WHEN i.next_sync_at = '-infinity' THEN now()"
+							 "     ELSE {mt4_integrations.next_sync_at>i.next_sync_at} END,"
+							 "   i.last_error::text, i.error_code::text,"
+							 "   coalesce({mt4_integrations.consecutive_failures>i.consecutive_failures}, 0),"
+							 "   " FRESHNESS " AS freshness"
+							 "  FROM @mt4_integrations i"
+							 "  LEFT JOIN @trading_credentials c ON c.id = i.credential_id"
+							 "  LEFT JOIN LATERAL (SELECT a.trader_id FROM @credential_assignments a"
+							 "     WHERE a.credential_id = i.credential_id"
+							 "     ORDER BY a.assigned_at DESC NULLS LAST, a.id DESC LIMIT 1) l ON true"
+							 "  LEFT JOIN @traders t ON t.id = l.trader_id"
+							 " WHERE ($3 IS NULL OR i.id > $3)"
+							 "   AND ($5 IS NULL OR position(lower($5) IN lower(concat_ws(' ',"
+							 "     t.full_name, c.account_number, i.mt4_account_id))) > 0)) s"
+							 " WHERE $4 IS NULL OR s.sync_status = $4 OR s.freshness = $4"
+							 " ORDER BY s.id LIMIT $1"));
+	return (Datum) 0;
+}
+
+/* The board: approved traders, the best first. */
+Datum
+wfx_mt4_leaderboard(PG_FUNCTION_ARGS)
+{
+	Catalog	   *catalog = catalog_open();
+	DbArgs		args = {0};
+
+	check_limit(fcinfo, 0);
+	pass_argument(&args, fcinfo, 0, INT4OID);
+	db_arg(&args, NUMERICOID,
+		   DirectFunctionCall1(int4_numeric, Int32GetDatum(wfx_poll_interval)), false);
+	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_PERFORMANCE), &args,
+				   catalog_sql(catalog,
+							 "SELECT b.place, b.trader_id, b.full_name, b.starting_balance,"
+							 "   b.current_balance, b.equity, b.profit_percentage, b.profit_amount,"
+							 "   b.max_drawdown_percentage, b.currency, b.observed_at,"
+							 "   " FRESHNESS
+							 "  FROM (SELECT rank() OVER (ORDER BY f.profit DESC NULLS LAST,"
+							 "          {performance_data.achieved_at>p.achieved_at} NULLS LAST) AS place,"
+							 "     f.profit, {performance_data.achieved_at>p.achieved_at} AS achieved_at,"
+							 "     t.id AS trader_id, t.full_name::text AS full_name,"
+							 "     p.starting_balance::numeric, p.current_balance::numeric,"
+							 "     p.equity::numeric, p.profit_percentage::numeric,"
+							 "     p.profit_amount::numeric, p.max_drawdown_percentage::numeric,"
+							 "     p.currency::text,"
+							 "     {performance_data.observed_at>p.observed_at} AS observed_at"
+							 "    FROM @performance_data p"
+							 "    JOIN @traders t ON t.id = p.trader_id AND t.is_approved"
+							 "    CROSS JOIN LATERAL (SELECT CASE WHEN p.profit_percentage > '-Infinity'"
+							 "      AND p.profit_percentage < 'Infinity' THEN p.profit_percentage END"
+							 "      AS profit) f"
+							 "    ORDER BY f.profit DESC NULLS LAST, achieved_at NULLS LAST, t.id"
+							 "    LIMIT $1) b"
+							 "  LEFT JOIN LATERAL (SELECT m.is_active, m.last_sync, m.poll_interval"
+							 "     FROM @credential_assignments a"
+							 "     JOIN @mt4_integrations m ON m.credential_id = a.credential_id"
+							 "      AND m.is_active"
+							 "    WHERE a.trader_id = b.trader_id AND NOT EXISTS ("
+							 "      SELECT FROM @credential_assignments n"
+							 "       WHERE n.credential_id = a.credential_id"
+							 "         AND (coalesce(n.assigned_at, '-infinity'), n.id)"
+							 "           > (coalesce(a.assigned_at, '-infinity'), a.id))"
+							 "    ORDER BY m.created_at DESC NULLS LAST, m.id DESC LIMIT 1) i ON true"
+							 " ORDER BY b.place, b.trader_id"));
+	return (Datum) 0;
+}
+
+/* What happened lately to one integration, or to all. */
+Datum
+wfx_mt4_recent_syncs(PG_FUNCTION_ARGS)
+{
+	Catalog	   *catalog = catalog_open();
+	DbArgs		args = {0};
+
+	check_limit(fcinfo, 1);
+	pass_argument(&args, fcinfo, 0, UUIDOID);
+	pass_argument(&args, fcinfo, 1, INT4OID);
+	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_HISTORY), &args,
+				   catalog_sql(catalog,
+							 "SELECT h.id, h.integration_id, h.sync_type::text, h.status::text,"
+							 "   {sync_history.records_updated>h.records_updated},"
+							 "   h.error_message::text, h.error_code::text,"
+							 "   {sync_history.http_status>h.http_status},"
+							 "   {sync_history.duration_ms>h.duration_ms},"
+							 "   {sync_history.synced_at>h.synced_at}"
+							 "  FROM @sync_history h"
+							 " WHERE CASE WHEN $1 IS NOT NULL THEN h.integration_id = $1"
+							 "   ELSE h.duration_ms IS NOT NULL OR h.integration_id IN"
+							 "     (SELECT i.id FROM @mt4_integrations i) END"
+							 " ORDER BY h.synced_at DESC NULLS LAST, h.id LIMIT $2"));
+	return (Datum) 0;
+}
+
+/* Deletes what is older than that from our own history. */
+Datum
+wfx_mt4_prune_history(PG_FUNCTION_ARGS)
+{
+	Catalog	   *catalog;
+	DbArgs		args = {0};
+	Interval	zero = {0};
+	int64		removed;
+
+	require_argument(fcinfo, 0, "keep");
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(0), IntervalPGetDatum(&zero))))
+		bad_argument("keep", "it must not be negative", NULL);
+	pass_argument(&args, fcinfo, 0, INTERVALOID);
+	catalog = open_for_writing("wfx_mt4_prune_history()");
+	removed = execute(catalog, TABLE_HISTORY, &args,
+					  "DELETE FROM @sync_history h WHERE h.duration_ms IS NOT NULL"
+					  "   AND h.synced_at < {sync_history.synced_at<clock_timestamp() - $1}");
+	removed += execute(catalog, TABLE_SNAPSHOTS, &args,
+					   "DELETE FROM @account_snapshots s WHERE s.observed_at"
+					   "   < {account_snapshots.observed_at<clock_timestamp() - $1}");
+	PG_RETURN_INT64(removed);
+}
+
+/*---------------------------------------------------------------------------
+ * Triggers
+ *---------------------------------------------------------------------------
+ */
+
+static TriggerData *
+trigger_data(FunctionCallInfo fcinfo, const char *function)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(((TriggerData *) fcinfo->context)->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(((TriggerData *) fcinfo->context)->tg_event) ||
+		TRIGGER_FIRED_BY_DELETE(((TriggerData *) fcinfo->context)->tg_event))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("%s must be called by a BEFORE INSERT OR UPDATE trigger for each row", function));
+	return (TriggerData *) fcinfo->context;
+}
+
+/*
+ * The number of a column of the trigger's table, 0 if there is none of one of
+ * these types: the application may have changed it since it was adopted.
+ */
+static int
+column_number(const TriggerData *data, const char *name, Oid type, Oid other_type)
+{
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+
+		if (!column->attisdropped && strcmp(NameStr(column->attname), name) == 0 &&
+			(type == InvalidOid || column->atttypid == type || column->atttypid == other_type))
+			return i + 1;
+	}
+	return 0;
+}
+
+/* Does a column differ between the old and the new row? */
+static bool
+column_changed(const TriggerData *data, const char *name)
+{
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	int			number = column_number(data, name, InvalidOid, InvalidOid);
+	Form_pg_attribute column;
+	Datum		old_value,
+				new_value;
+	bool		old_null,
+				new_null;
+
+	if (number == 0)
+		return false;
+	column = TupleDescAttr(desc, number - 1);
+	old_value = heap_getattr(data->tg_trigtuple, number, desc, &old_null);
+	new_value = heap_getattr(data->tg_newtuple, number, desc, &new_null);
+	if (old_null || new_null)
+		return old_null != new_null;
+	return !datum_image_eq(old_value, new_value, column->attbyval, column->attlen);
+}
+
+/* A text column as a string, "" for null or none. */
+static char *
+column_text(const TriggerData *data, HeapTuple tuple, const char *name)
+{
+	int			number = column_number(data, name, TEXTOID, VARCHAROID);
+	bool		isnull = true;
+	Datum		value = 0;
+
+	if (number > 0)
+		value = heap_getattr(tuple, number, RelationGetDescr(data->tg_relation), &isnull);
+	return isnull ? pstrdup("") : TextDatumGetCString(value);
+}
+
+/* The row with another value in one column. */
+static HeapTuple
+with_column(const TriggerData *data, HeapTuple tuple, int number, Datum value, bool isnull)
+{
+	return heap_modify_tuple_by_cols(tuple, RelationGetDescr(data->tg_relation), 1,
+									 &number, &value, &isnull);
+}
+
+/* Do two endpoints send a token to different places? */
+static bool
+origin_differs(const char *a, const char *b)
+{
+	HttpTarget	left,
+				right;
+	char		reason[HTTP_REASON_MAX];
+
+	if (!http_check_url(a, HTTP_PLAIN, &left, reason) || !http_check_url(b, HTTP_PLAIN, &right, reason))
+		return strcmp(a, b) != 0;
+	return strcmp(left.origin, right.origin) != 0;
+}
+
+/*
+ * Clears the token where the endpoint moves to another host and the token is
+ * not replaced: whoever may edit an endpoint but not read the token must not
+ * have it sent to himself.
+ */
+Datum
+wfx_mt4_clear_token(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = trigger_data(fcinfo, "wfx_mt4_clear_token()");
+	HeapTuple	row = data->tg_newtuple;
+	int			token = column_number(data, "mt4_api_token", TEXTOID, VARCHAROID);
+	char	   *old_endpoint;
+	char	   *new_endpoint;
+
+	if (!TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		return PointerGetDatum(data->tg_trigtuple);
+	old_endpoint = column_text(data, data->tg_trigtuple, "mt4_server_endpoint");
+	new_endpoint = column_text(data, row, "mt4_server_endpoint");
+	if (strcmp(column_text(data, data->tg_trigtuple, "mt4_api_token"),
+			   column_text(data, row, "mt4_api_token")) == 0 &&
+		origin_differs(old_endpoint, new_endpoint) && token > 0)
+		row = with_column(data, row, token, PointerGetDatum(cstring_to_text("")), false);
+	return PointerGetDatum(row);
+}
+
+/* Did anything change that makes the last result worthless? */
+static bool
+configuration_changed(const TriggerData *data)
+{
+	static const char *const columns[] = {
+		"credential_id", "mt4_account_id", "mt4_api_token", "mt4_server_endpoint",
+		"mt4_platform", "mt4_provider", "is_active", "poll_interval"
+	};
+
+	for (int i = 0; i < lengthof(columns); i++)
+	{
+		if (column_changed(data, columns[i]))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Makes an integration due at once when it is new or is changed, unless the
+ * statement says itself when it is due.
+ */
+Datum
+wfx_mt4_wake(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = trigger_data(fcinfo, "wfx_mt4_wake()");
+	bool		update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
+	HeapTuple	row = update ? data->tg_newtuple : data->tg_trigtuple;
+	int			number = column_number(data, "next_sync_at", TIMESTAMPTZOID, TIMESTAMPOID);
+	int			pause = column_number(data, "paused_until", TIMESTAMPTZOID, TIMESTAMPOID);
+	bool		isnull = false;
+
+	/* a pause is of an endpoint and token, not of the integration */
+	if (update && pause > 0 && (column_changed(data, "mt4_api_token") ||
+								column_changed(data, "mt4_server_endpoint")))
+		row = with_column(data, row, pause, (Datum) 0, true);
+	if (number == 0)
+		return PointerGetDatum(row);
+	(void) heap_getattr(row, number, RelationGetDescr(data->tg_relation), &isnull);
+	/* a timestamp without time zone is kept in UTC, so both have this value */
+	if (update ? configuration_changed(data) && !column_changed(data, "next_sync_at") : isnull)
+		row = with_column(data, row, number, TimestampTzGetDatum(GetCurrentTimestamp()), false);
+	return PointerGetDatum(row);
+}

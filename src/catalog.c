@@ -1,0 +1,428 @@
+/*
+ * catalog.c
+ *
+ * What is looked up before anything is done: where the tables are and what
+ * their columns are like, how a statement is written for them, and which
+ * providers there are.
+ *
+ * Tables may have been adopted, with other types than ours, so statements are
+ * templates that are fitted to what was found.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "catalog.h"
+
+static const char *const table_names[CATALOG_TABLES] = {
+	"traders", "trading_credentials", "credential_assignments", "performance_data",
+	"mt4_integrations", "sync_history", "account_snapshots"
+};
+
+/*---------------------------------------------------------------------------
+ * Tables and templates
+ *---------------------------------------------------------------------------
+ */
+
+/* Reads where the tables are and which columns they have. */
+static void
+read_tables(Catalog *catalog)
+{
+	DbArgs		args = {0};
+	DbRows	   *rows;
+
+	db_arg(&args, TEXTOID, CStringGetTextDatum(wfx_schema), false);
+	rows = db_query_latest(InvalidOid, &args,
+					"SELECT c.relname::text, c.oid, c.relowner, a.attname::text,"
+					"       format_type(a.atttypid, a.atttypmod), a.atttypid"
+					"  FROM pg_class c"
+					"  JOIN pg_namespace n ON n.oid = c.relnamespace"
+					"  JOIN pg_attribute a ON a.attrelid = c.oid"
+					" WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')"
+					"   AND a.attnum > 0 AND NOT a.attisdropped");
+	for (int r = 0; r < rows->n; r++)
+	{
+		char	   *name = db_text(rows, r, 0);
+		bool		isnull;
+
+		for (int t = 0; t < CATALOG_TABLES; t++)
+		{
+			CatalogColumn *column;
+
+			if (strcmp(name, table_names[t]) != 0)
+				continue;
+			if (catalog->tables[t].columns == NULL)
+				catalog->tables[t].columns = palloc(sizeof(CatalogColumn) * rows->n);
+			catalog->tables[t].relid = DatumGetObjectId(db_value(rows, r, 1, OIDOID, &isnull));
+			catalog->tables[t].owner = DatumGetObjectId(db_value(rows, r, 2, OIDOID, &isnull));
+			column = &catalog->tables[t].columns[catalog->tables[t].n_columns++];
+			column->name = db_text(rows, r, 3);
+			column->type = db_text(rows, r, 4);
+			column->typid = DatumGetObjectId(db_value(rows, r, 5, OIDOID, &isnull));
+		}
+	}
+}
+
+static void
+read_extension(Catalog *catalog)
+{
+	DbRows	   *rows = db_query_latest(InvalidOid, NULL,
+								"SELECT n.nspname::text, e.extowner FROM pg_extension e"
+								"  JOIN pg_namespace n ON n.oid = e.extnamespace"
+								" WHERE e.extname = 'wfx_mt4'");
+	bool		isnull;
+
+	if (rows->n != 1)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("extension \"%s\" does not exist", "wfx_mt4"));
+	catalog->extension_schema = pstrdup(quote_identifier(db_text(rows, 0, 0)));
+	catalog->extension_owner = DatumGetObjectId(db_value(rows, 0, 1, OIDOID, &isnull));
+}
+
+/*
+ * Finds the extension's objects, and the application's tables that there are;
+ * all in the current context.
+ */
+Catalog *
+catalog_find(void)
+{
+	Catalog	   *catalog = palloc0(sizeof(Catalog));
+
+	read_extension(catalog);
+	read_tables(catalog);
+	for (int t = 0; t < CATALOG_TABLES; t++)
+		catalog->tables[t].name = psprintf("%s.%s", quote_identifier(wfx_schema),
+										 quote_identifier(table_names[t]));
+	return catalog;
+}
+
+/* The same, but raises where a table is missing. */
+Catalog *
+catalog_open(void)
+{
+	Catalog	   *catalog = catalog_find();
+
+	for (int t = 0; t < CATALOG_TABLES; t++)
+	{
+		if (!OidIsValid(catalog->tables[t].relid))
+			ereport(ERROR,
+					errcode(ERRCODE_UNDEFINED_TABLE),
+					errmsg("table \"%s.%s\" does not exist", wfx_schema, table_names[t]),
+					errhint("Run \"SELECT * FROM %s.wfx_mt4_create_tables()\", or correct \"wfx_mt4.schema\".",
+							catalog->extension_schema));
+	}
+	return catalog;
+}
+
+/* A table's plain name, for messages. */
+const char *
+catalog_table_name(CatalogTable table)
+{
+	return table_names[table];
+}
+
+/* The role whose rights statements on a table have. */
+Oid
+catalog_owner(const Catalog *catalog, CatalogTable table)
+{
+	return catalog->tables[table].owner;
+}
+
+/* Finds a table by the first length characters of its name. */
+static int
+find_table(const char *name, size_t length)
+{
+	for (int t = 0; t < CATALOG_TABLES; t++)
+	{
+		if (strlen(table_names[t]) == length && strncmp(table_names[t], name, length) == 0)
+			return t;
+	}
+	return -1;
+}
+
+/* Finds "table.column" of that length; raises where it does not exist. */
+static const CatalogColumn *
+find_column(const Catalog *catalog, const char *name, size_t length)
+{
+	const char *dot = memchr(name, '.', length);
+	int			t = dot != NULL ? find_table(name, (size_t) (dot - name)) : -1;
+	size_t		n = t < 0 ? 0 : length - (size_t) (dot + 1 - name);
+
+	for (int c = 0; t >= 0 && c < catalog->tables[t].n_columns; c++)
+	{
+		const CatalogColumn *column = &catalog->tables[t].columns[c];
+
+		if (strlen(column->name) == n && strncmp(column->name, dot + 1, n) == 0)
+			return column;
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_UNDEFINED_COLUMN),
+			errmsg("column \"%.*s\" does not exist in schema \"%s\"", (int) length, name, wfx_schema),
+			errhint("Run \"SELECT * FROM %s.wfx_mt4_create_tables()\".", catalog->extension_schema));
+	return NULL;
+}
+
+/* Writes an expression so that it fits into a column. */
+static void
+append_write(StringInfo sql, const CatalogColumn *column, const char *expr, int length)
+{
+	if (column->typid == TIMESTAMPOID)
+		appendStringInfo(sql, "CAST(CAST((%.*s) AS timestamptz) AT TIME ZONE 'UTC' AS %s)",
+						 length, expr, column->type);
+	else if (column->typid == INT2OID)
+		appendStringInfo(sql, "CAST(LEAST((%.*s), 32767) AS smallint)", length, expr);
+	else
+		appendStringInfo(sql, "CAST((%.*s) AS %s)", length, expr, column->type);
+}
+
+/* Writes a column's expression in our own type for its kind. */
+static void
+append_read(StringInfo sql, const CatalogColumn *column, const char *expr, int length)
+{
+	const char *type = column->typid == VARCHAROID ? "text" :
+		column->typid == INT2OID ? "integer" :
+		column->typid == NUMERICOID ? "numeric" : NULL;
+
+	if (column->typid == TIMESTAMPOID)
+		appendStringInfo(sql, "((%.*s) AT TIME ZONE 'UTC')", length, expr);
+	else if (column->typid == INT8OID)
+		appendStringInfo(sql, "CAST(LEAST((%.*s), 2147483647) AS integer)", length, expr);
+	else if (type != NULL)
+		appendStringInfo(sql, "CAST((%.*s) AS %s)", length, expr, type);
+	else
+		appendStringInfo(sql, "(%.*s)", length, expr);
+}
+
+/*
+ * Expands a template:
+ *
+ *   @table                      the table, quoted and with its schema
+ *   @extension                  the extension's schema, quoted
+ *   {table.column<expression}   the expression, cast to the column's type:
+ *                               varchar(n) cuts, timestamp is written in UTC
+ *   {table.column>expression}   the column's value in our type: text, numeric,
+ *                               integer, timestamptz
+ */
+char *
+catalog_sql(const Catalog *catalog, const char *template)
+{
+	StringInfoData sql;
+	const char *s = template;
+
+	initStringInfo(&sql);
+	while (*s != '\0')
+	{
+		if (*s == '@')
+		{
+			size_t		length = strspn(++s, "abcdefghijklmnopqrstuvwxyz0123456789_");
+			int			t = find_table(s, length);
+
+			appendStringInfoString(&sql, t < 0 ? catalog->extension_schema : catalog->tables[t].name);
+			s += length;
+		}
+		else if (*s == '{')
+		{
+			size_t		name = strcspn(++s, "<>");
+			const char *expr = s + name + 1;
+			size_t		length = strcspn(expr, "}");
+			const CatalogColumn *column = find_column(catalog, s, name);
+
+			if (s[name] == '<')
+				append_write(&sql, column, expr, (int) length);
+			else
+				append_read(&sql, column, expr, (int) length);
+			s = expr + length + 1;
+		}
+		else
+			appendStringInfoChar(&sql, *s++);
+	}
+	return sql.data;
+}
+
+/* The tables of superusers among ours, as an array of oid; how many in *n. */
+static Datum
+superusers_tables(const Catalog *catalog, int *n)
+{
+	Datum		relids[CATALOG_TABLES];
+
+	*n = 0;
+	for (int t = 0; t < CATALOG_TABLES; t++)
+	{
+		if (superuser_arg(catalog->tables[t].owner))
+			relids[(*n)++] = ObjectIdGetDatum(catalog->tables[t].relid);
+	}
+	return PointerGetDatum(construct_array(relids, *n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+/*
+ * Waits for the tables: with these locks nobody can give them a trigger, rule
+ * or column.  Kept until the transaction ends.
+ */
+void
+catalog_lock_tables(const Catalog *catalog)
+{
+	for (int t = 0; t < CATALOG_TABLES; t++)
+		db_execute(catalog->tables[t].owner, NULL,
+				   psprintf("LOCK TABLE %s IN ROW EXCLUSIVE MODE", catalog->tables[t].name));
+}
+
+/*
+ * Code of others must not run with a superuser's rights: where a table's owner
+ * is one, refuses triggers, rules, defaults and checks, of the table and of what
+ * inherits from it, whose functions belong to somebody who is not.
+ */
+void
+catalog_check_code(const Catalog *catalog)
+{
+	DbArgs		args = {0};
+	DbRows	   *rows;
+	int			n;
+	Datum		relids = superusers_tables(catalog, &n);
+
+	if (n == 0)
+		return;
+	db_arg(&args, OIDARRAYOID, relids, false);
+	rows = db_query_latest(InvalidOid, &args,
+						   "WITH RECURSIVE ours (oid) AS (SELECT unnest($1) UNION"
+						   "   SELECT h.inhrelid FROM pg_inherits h JOIN ours o ON o.oid = h.inhparent)"
+						   " SELECT pg_describe_object(d.classid, d.objid, d.objsubid), r.rolname::text"
+						   "  FROM pg_depend d"
+						   "  JOIN pg_proc f ON f.oid = d.refobjid"
+						   "  JOIN pg_roles r ON r.oid = f.proowner AND NOT r.rolsuper"
+						   " WHERE d.refclassid = 'pg_proc'::regclass AND ("
+						   "   d.classid = 'pg_trigger'::regclass AND EXISTS (SELECT FROM pg_trigger t"
+						   "     JOIN ours o ON o.oid = t.tgrelid WHERE t.oid = d.objid AND t.tgenabled <> 'D')"
+						   "   OR d.classid = 'pg_rewrite'::regclass AND EXISTS (SELECT FROM pg_rewrite w"
+						   "     JOIN ours o ON o.oid = w.ev_class WHERE w.oid = d.objid AND w.ev_enabled <> 'D')"
+						   "   OR d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef a"
+						   "     JOIN ours o ON o.oid = a.adrelid WHERE a.oid = d.objid)"
+						   "   OR d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint c"
+						   "     JOIN ours o ON o.oid = c.conrelid WHERE c.oid = d.objid)"
+						   "   OR d.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_index x"
+						   "     JOIN ours o ON o.oid = x.indrelid WHERE x.indexrelid = d.objid)) LIMIT 1");
+	if (rows->n > 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("%s runs code of role \"%s\" with a superuser's rights",
+					   db_text(rows, 0, 0), db_text(rows, 0, 1)),
+				errhint("Give the function to the owner of the table, or the table to a role without superuser rights."));
+}
+
+/*---------------------------------------------------------------------------
+ * Providers
+ *---------------------------------------------------------------------------
+ */
+
+/* A text[] column as a list; null is an empty list. */
+static WfxList
+text_list(DbRows *rows, int row, int column)
+{
+	WfxList		list = {0};
+	bool		isnull;
+	Datum		value = db_value(rows, row, column, TEXTARRAYOID, &isnull);
+	Datum	   *items;
+	bool	   *nulls;
+
+	if (isnull)
+		return list;
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT,
+					  &items, &nulls, &list.n);
+	list.items = palloc(sizeof(char *) * Max(list.n, 1));
+	for (int i = 0; i < list.n; i++)
+		list.items[i] = nulls[i] ? "" : TextDatumGetCString(items[i]);
+	return list;
+}
+
+static void
+read_provider(DbRows *rows, int row, WfxProvider *p)
+{
+	WfxList    *lists[] = {
+		&p->endpoint_hosts, &p->headers, &p->wrappers, &p->balance, &p->equity, &p->credit,
+		&p->profit, &p->margin, &p->free_margin, &p->margin_level, &p->trades,
+		&p->currency, &p->login, &p->message, &p->retry_after, &p->profit_not_in
+	};
+
+	p->name = db_text(rows, row, 0);
+	p->account_url = db_text(rows, row, 1);
+	p->trades_url = db_text(rows, row, 2);
+	p->token_header = db_text(rows, row, 3);
+	p->token_prefix = db_text(rows, row, 4);
+	for (int i = 0; i < lengthof(lists); i++)
+		*lists[i] = text_list(rows, row, 6 + i);
+}
+
+/*
+ * Reads the catalog, a user's row instead of a built-in one of that name.
+ * catalog_close() must follow, also after an error.
+ */
+void
+catalog_read_providers(Catalog *catalog)
+{
+	DbRows	   *rows = db_query_latest(catalog->extension_owner, NULL,
+								catalog_sql(catalog,
+										  "SELECT DISTINCT ON (name) name, account_url, trades_url,"
+										  "       token_header, token_prefix, failures::text,"
+										  "       endpoint_hosts, headers, wrappers, balance, equity,"
+										  "       credit, profit, margin, free_margin, margin_level,"
+										  "       trades, currency, login, message, retry_after, profit_not_in"
+										  "  FROM @extension.wfx_mt4_providers"
+										  " ORDER BY name, builtin"));
+
+	catalog->providers = palloc0(sizeof(WfxProvider) * Max(rows->n, 1));
+	for (int i = 0; i < rows->n; i++)
+	{
+		WfxCause	cause;
+
+		read_provider(rows, i, &catalog->providers[i]);
+		catalog->n_providers++;
+		/* only the integrations of a row that cannot be used suffer from it */
+		if (!decode_prepare(&catalog->providers[i], db_text(rows, i, 5), &cause))
+			catalog->providers[i].problem = pstrdup(cause.fact);
+	}
+}
+
+/*
+ * Finds a provider: the one of that name, or (name NULL) the one whose hosts
+ * fit best, "bridge" where none does.  NULL if there is no such provider.
+ */
+const WfxProvider *
+catalog_provider(const Catalog *catalog, const char *name, const char *host)
+{
+	const WfxProvider *best = NULL;
+	size_t		best_length = 0;
+
+	for (int i = 0; i < catalog->n_providers && name == NULL; i++)
+	{
+		size_t		length;
+
+		if (provider_matches_host(&catalog->providers[i], host, &length) && length > best_length)
+		{
+			best = &catalog->providers[i];
+			best_length = length;
+		}
+	}
+	if (best != NULL)
+		return best;
+	if (name == NULL)
+		name = "bridge";
+	for (int i = 0; i < catalog->n_providers; i++)
+	{
+		if (strcmp(catalog->providers[i].name, name) == 0)
+			return &catalog->providers[i];
+	}
+	return NULL;
+}
+
+/* Frees what catalog_read_providers() made outside of palloc. */
+void
+catalog_close(Catalog *catalog)
+{
+	for (int i = 0; i < catalog->n_providers; i++)
+		decode_release(&catalog->providers[i]);
+	catalog->n_providers = 0;
+}

@@ -1,0 +1,309 @@
+/*
+ * db.c
+ *
+ * Every statement of the extension passes through here.  What is fixed for all
+ * of them: whose rights they have, that names resolve in pg_catalog only, and
+ * that row-level security which would hide a row is an error instead.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+#include "db.h"
+
+/* What has to be undone after a statement; an abort undoes it by itself. */
+typedef struct Scope
+{
+	Oid			userid;
+	int			sec_context;
+	int			nest_level;
+} Scope;
+
+static DbMode mode = DB_AS_FUNCTION;
+
+/*
+ * Chooses how the statements to come are run: with DB_RESTRICTED a trigger of
+ * the tables' owner can neither change the role nor leave work for later.
+ */
+void
+db_set_mode(DbMode new_mode)
+{
+	mode = new_mode;
+}
+
+/* Sets a setting until the scope is left. */
+static void
+set_locally(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* Becomes the role, InvalidOid: stays who one is. */
+static void
+enter(Scope *scope, Oid role)
+{
+	GetUserIdAndSecContext(&scope->userid, &scope->sec_context);
+	if (OidIsValid(role))
+		SetUserIdAndSecContext(role, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE |
+							   (mode == DB_RESTRICTED ? SECURITY_RESTRICTED_OPERATION : 0));
+	scope->nest_level = NewGUCNestLevel();
+	set_locally("search_path", "pg_catalog, pg_temp");
+	set_locally("row_security", "off");
+}
+
+static void
+leave(const Scope *scope)
+{
+	AtEOXact_GUC(false, scope->nest_level);
+	SetUserIdAndSecContext(scope->userid, scope->sec_context);
+}
+
+/* Appends a parameter; its Datum must live until the statement is run. */
+void
+db_arg(DbArgs *args, Oid type, Datum value, bool isnull)
+{
+	if (args->n == DB_MAX_ARGS)
+		elog(ERROR, "too many parameters");
+	args->types[args->n] = type;
+	args->values[args->n] = value;
+	args->nulls[args->n] = isnull ? 'n' : ' ';
+	args->n++;
+}
+
+/* Runs a statement inside an SPI connection; raises what it raises. */
+static void
+run(DbArgs *args, const char *sql, bool read_only)
+{
+	DbArgs		none = {0};
+	int			rc;
+
+	if (args == NULL)
+		args = &none;
+	rc = SPI_execute_with_args(sql, args->n, args->types, args->values, args->nulls,
+							   read_only, 0);
+	if (rc < 0)
+		elog(ERROR, "statement failed: %s", SPI_result_code_string(rc));
+}
+
+/* Copies the rows of the last statement into a context that outlives SPI. */
+static DbRows *
+copy_rows(MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	DbRows	   *rows = palloc0(sizeof(DbRows));
+
+	if (SPI_tuptable != NULL)
+	{
+		rows->n = (int) SPI_processed;
+		rows->desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
+		rows->rows = palloc(sizeof(HeapTuple) * Max(rows->n, 1));
+		for (int i = 0; i < rows->n; i++)
+			rows->rows[i] = heap_copytuple(SPI_tuptable->vals[i]);
+	}
+	MemoryContextSwitchTo(old);
+	return rows;
+}
+
+/* Runs a statement as that role and returns its rows in the current context. */
+static DbRows *
+query(Oid role, DbArgs *args, const char *sql, bool read_only)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DbRows	   *rows;
+	Scope		scope;
+
+	enter(&scope, role);
+	SPI_connect();
+	run(args, sql, read_only);
+	rows = copy_rows(context);
+	SPI_finish();
+	leave(&scope);
+	return rows;
+}
+
+/*
+ * Runs a statement as that role and returns its rows (of RETURNING too) in the
+ * current context.  Raises what the statement raises.
+ */
+DbRows *
+db_query(Oid role, DbArgs *args, const char *sql)
+{
+	return query(role, args, sql, false);
+}
+
+/*
+ * As db_query(), for a query that must see what others have committed by now,
+ * also where the caller's transaction works with an older snapshot.
+ */
+DbRows *
+db_query_latest(Oid role, DbArgs *args, const char *sql)
+{
+	DbRows	   *rows;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	rows = query(role, args, sql, true);
+	PopActiveSnapshot();
+	return rows;
+}
+
+/* Runs a statement as that role and returns how many rows it touched. */
+int64
+db_execute(Oid role, DbArgs *args, const char *sql)
+{
+	Scope		scope;
+	int64		processed;
+
+	enter(&scope, role);
+	SPI_connect();
+	run(args, sql, false);
+	processed = (int64) SPI_processed;
+	SPI_finish();
+	leave(&scope);
+	return processed;
+}
+
+/*
+ * A column (from 0) of a row (from 0); the Datum lives with the rows.  The type
+ * is checked, because an application may have changed that of its column.
+ */
+Datum
+db_value(const DbRows *rows, int row, int column, Oid type, bool *isnull)
+{
+	if (TupleDescAttr(rows->desc, column)->atttypid != type)
+		ereport(ERROR,
+				errcode(ERRCODE_DATATYPE_MISMATCH),
+				errmsg("column \"%s\" is of type %s, not %s",
+					   NameStr(TupleDescAttr(rows->desc, column)->attname),
+					   format_type_be(TupleDescAttr(rows->desc, column)->atttypid),
+					   format_type_be(type)),
+				errhint("wfx_mt4_create_tables() tells which columns of the tables cannot be used."));
+	return heap_getattr(rows->rows[row], column + 1, rows->desc, isnull);
+}
+
+/* A text column as a palloc'd string, NULL for null. */
+char *
+db_text(const DbRows *rows, int row, int column)
+{
+	bool		isnull;
+	Datum		value = db_value(rows, row, column, TEXTOID, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+/* Errors that end the call instead of one account's sync. */
+static bool
+must_go_on(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
+		error->sqlerrcode == ERRCODE_CRASH_SHUTDOWN ||
+		error->sqlerrcode == ERRCODE_IDLE_SESSION_TIMEOUT;
+}
+
+/* Bounds how long a lock is waited for; a shorter bound of the user's stays. */
+static void
+limit_lock_wait(int lock_timeout_ms)
+{
+	char		text[32];
+
+	if (LockTimeout > 0 && LockTimeout <= lock_timeout_ms)
+		return;
+	snprintf(text, sizeof(text), "%d", lock_timeout_ms);
+	set_locally("lock_timeout", text);
+}
+
+/*
+ * Does some work in a subtransaction, waiting for any one lock at most that
+ * long.  Returns NULL when it is done, or the error (in the current context)
+ * when it was undone.  Cancel and shutdown go on as errors.
+ */
+ErrorData *
+db_try(DbWork work, void *arg, int lock_timeout_ms)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		int			nest_level = NewGUCNestLevel();
+
+		limit_lock_wait(lock_timeout_ms);
+		work(arg);
+		AtEOXact_GUC(false, nest_level);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (error != NULL && must_go_on(error))
+		ReThrowError(error);
+	return error;
+}
+
+/*
+ * Runs a query as that role and returns its rows as the result of a set
+ * returning function, whose column types it must have.
+ */
+void
+db_return_rows(FunctionCallInfo fcinfo, Oid role, DbArgs *args, const char *sql)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext context = CurrentMemoryContext;
+	Scope		scope;
+
+	InitMaterializedSRF(fcinfo, 0);
+	enter(&scope, role);
+	SPI_connect();
+	run(args, sql, true);
+	/* so that the executor compares what came with what was promised */
+	MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
+	result->setDesc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
+	MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+	SPI_finish();
+	leave(&scope);
+}
+
+/* Opens the connection that a procedure needs to commit. */
+void
+db_begin_procedure(void)
+{
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+}
+
+/* Ends the transaction of a procedure and begins the next. */
+void
+db_commit(void)
+{
+	SPI_commit();
+}
+
+void
+db_end_procedure(void)
+{
+	SPI_finish();
+}

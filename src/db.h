@@ -1,0 +1,55 @@
+/*
+ * db.h
+ *
+ * Running statements on the application's tables with their owners' rights.
+ * The only room that knows SPI; it knows no table by name.
+ */
+#ifndef WFX_MT4_DB_H
+#define WFX_MT4_DB_H
+
+#include "fmgr.h"
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "utils/timestamp.h"
+
+/* Rows of a query, copied into the context that was current. */
+typedef struct DbRows
+{
+	int			n;
+	TupleDesc	desc;
+	HeapTuple  *rows;
+} DbRows;
+
+/* Parameters of a statement, built one by one. */
+#define DB_MAX_ARGS 40
+typedef struct DbArgs
+{
+	int			n;
+	Oid			types[DB_MAX_ARGS];
+	Datum		values[DB_MAX_ARGS];
+	char		nulls[DB_MAX_ARGS];
+} DbArgs;
+
+/* How statements of this process are run; see db_query(). */
+typedef enum DbMode
+{
+	DB_AS_FUNCTION,				/* as a SECURITY DEFINER function would */
+	DB_RESTRICTED				/* a transaction of our own */
+} DbMode;
+
+typedef void (*DbWork) (void *arg);
+
+extern void db_set_mode(DbMode mode);
+extern void db_arg(DbArgs *args, Oid type, Datum value, bool isnull);
+extern DbRows *db_query(Oid role, DbArgs *args, const char *sql);
+extern DbRows *db_query_latest(Oid role, DbArgs *args, const char *sql);
+extern int64 db_execute(Oid role, DbArgs *args, const char *sql);
+extern Datum db_value(const DbRows *rows, int row, int column, Oid type, bool *isnull);
+extern char *db_text(const DbRows *rows, int row, int column);
+extern ErrorData *db_try(DbWork work, void *arg, int lock_timeout_ms);
+extern void db_return_rows(FunctionCallInfo fcinfo, Oid role, DbArgs *args, const char *sql);
+extern void db_begin_procedure(void);
+extern void db_commit(void);
+extern void db_end_procedure(void);
+
+#endif							/* WFX_MT4_DB_H */

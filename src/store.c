@@ -1,0 +1,1216 @@
+/*
+ * store.c
+ *
+ * The statements of a sync: what is due, what an integration is, and recording
+ * what became of it.
+ *
+ * Tables may have been adopted, with other types than ours, so statements are
+ * templates (see catalog_sql()).  Each table is written with its owner's rights.
+ * Results go in batches; a batch that fails is halved until the one account
+ * that cannot be stored is alone.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "store.h"
+
+/* Accounts per batch: larger ones gain little and make a failure dearer. */
+#define BATCH_SIZE 500
+
+/*
+ * A lock that is not granted within this time is that account's error (SQL
+ * contract, section 3).  A batch waits only briefly, since it can be divided.
+ */
+#define LOCK_WAIT_MS		2000
+#define BATCH_LOCK_WAIT_MS	100
+#define LOCK_POLL_MS		20
+
+/*
+ * A lock that is no row's of ours, such as one that a trigger takes, is found only
+ * by dividing.  After so many of them the rest of a batch is not tried any more.
+ */
+#define MAX_LOCK_FAILURES	40
+
+/*---------------------------------------------------------------------------
+ * Reading integrations
+ *---------------------------------------------------------------------------
+ */
+
+/* Everything that a request and its meaning depend on, of row i. */
+#define CONFIGURATION \
+	"hash_record_extended(ROW(i.credential_id, i.mt4_account_id::text," \
+	" i.mt4_api_token::text, i.mt4_server_endpoint::text, i.mt4_platform::text," \
+	" i.mt4_provider::text), 0)"
+
+/* The trader of row i: a credential counts for its latest assignment only. */
+#define TRADER_OF_I \
+	"(SELECT tr.id FROM (" \
+	"   SELECT ca.trader_id FROM @credential_assignments ca" \
+	"    WHERE ca.credential_id = i.credential_id" \
+	"    ORDER BY ca.assigned_at DESC NULLS LAST, ca.id DESC LIMIT 1) la" \
+	"  JOIN @traders tr ON tr.id = la.trader_id)"
+
+/* The newest active integration of trader t.id: it alone writes for him. */
+#define NEWEST_OF_T \
+	"(SELECT ni.id FROM @credential_assignments na" \
+	"   JOIN @mt4_integrations ni ON ni.credential_id = na.credential_id AND ni.is_active" \
+	"  WHERE na.trader_id = t.id" \
+	"    AND NOT EXISTS (SELECT FROM @credential_assignments nb" \
+	"                     WHERE nb.credential_id = na.credential_id" \
+	"                       AND (coalesce(nb.assigned_at, '-infinity'), nb.id)" \
+	"                         > (coalesce(na.assigned_at, '-infinity'), na.id))" \
+	"  ORDER BY ni.created_at DESC NULLS LAST, ni.id DESC LIMIT 1)"
+
+#define IS_DUE \
+	"(i.next_sync_at IS NULL OR {mt4_integrations.next_sync_at>i.next_sync_at} <= clock_timestamp()" \
+	" OR i.sync_status::text = 'syncing' AND i.next_sync_at <> 'infinity')"
+
+static pg_uuid_t
+uuid_value(DbRows *rows, int row, int column, bool *known)
+{
+	bool		isnull;
+	Datum		value = db_value(rows, row, column, UUIDOID, &isnull);
+	pg_uuid_t	uuid = {0};
+
+	*known = !isnull;
+	if (!isnull)
+		uuid = *DatumGetUUIDP(value);
+	return uuid;
+}
+
+static TimestampTz
+time_value(DbRows *rows, int row, int column, bool *known)
+{
+	bool		isnull;
+	Datum		value = db_value(rows, row, column, TIMESTAMPTZOID, &isnull);
+
+	*known = !isnull;
+	return isnull ? 0 : DatumGetTimestampTz(value);
+}
+
+/* Reads one row of store_load(); its columns are in that order. */
+static void
+read_integration(DbRows *rows, int r, WfxIntegration *i)
+{
+	bool		isnull;
+
+	i->id = uuid_value(rows, r, 0, &isnull);
+	i->account_id = db_text(rows, r, 1);
+	i->token = db_text(rows, r, 2);
+	i->endpoint = db_text(rows, r, 3);
+	i->provider_name = db_text(rows, r, 4);
+	i->mt5 = DatumGetBool(db_value(rows, r, 5, BOOLOID, &isnull));
+	i->configuration = DatumGetInt64(db_value(rows, r, 6, INT8OID, &isnull));
+	i->trader_id = uuid_value(rows, r, 7, &i->has_trader);
+	i->successor = uuid_value(rows, r, 8, &i->superseded);
+	i->observed_at = time_value(rows, r, 9, &i->has_observed_at);
+	i->next_sync_at = time_value(rows, r, 10, &i->has_next_sync_at);
+	i->requested = i->has_next_sync_at && TIMESTAMP_IS_NOBEGIN(i->next_sync_at);
+	i->poll_seconds = DatumGetFloat8(db_value(rows, r, 11, FLOAT8OID, &isnull));
+	i->failures = DatumGetInt32(db_value(rows, r, 12, INT4OID, &isnull));
+	i->paused_until = time_value(rows, r, 13, &isnull);
+	if (i->account_id == NULL)
+		i->account_id = "";
+	if (i->token == NULL)
+		i->token = pstrdup("");
+	if (i->endpoint == NULL)
+		i->endpoint = "";
+}
+
+static Datum
+uuid_array(const pg_uuid_t *ids, int n)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		values[i] = UUIDPGetDatum(&ids[i]);
+	return PointerGetDatum(construct_array(values, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+}
+
+/*
+ * Reads active integrations with what a sync needs to know of them, and makes a
+ * task for each; *n tells how many.  Takes no lock on a row and no transaction
+ * id.  Due ones come in the order in which they are due.
+ */
+WfxTask *
+store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids, int n_ids, int *n)
+{
+	static const char *const filters[] = {
+		[SCOPE_ACTIVE] = "",
+		[SCOPE_LISTED] = " AND i.id = ANY ($1)",
+		[SCOPE_LISTED_DUE] = " AND i.id = ANY ($1) AND " IS_DUE
+	};
+	DbArgs		args = {0};
+	StringInfoData template;
+	DbRows	   *rows;
+	WfxTask    *tasks;
+	WfxIntegration *integrations;
+
+	initStringInfo(&template);
+	appendStringInfo(&template,
+					 "SELECT i.id, i.mt4_account_id::text, i.mt4_api_token::text,"
+					 "       i.mt4_server_endpoint::text, i.mt4_provider::text,"
+					 "       coalesce(lower(i.mt4_platform::text) = 'mt5', false), %s, t.id,"
+					 "       nullif(%s, i.id), {performance_data.observed_at>p.observed_at},"
+					 "       {mt4_integrations.next_sync_at>i.next_sync_at},"
+					 "       greatest(coalesce(extract(epoch FROM i.poll_interval)::float8, 0),"
+					 "                CASE WHEN i.poll_interval IS NULL THEN 0 ELSE 1 END),"
+					 "       coalesce({mt4_integrations.consecutive_failures>i.consecutive_failures}, 0),"
+					 "       (SELECT max({mt4_integrations.paused_until>x.paused_until})"
+					 "          FROM @mt4_integrations x"
+					 "         WHERE x.paused_until IS NOT NULL"
+					 "           AND rtrim(x.mt4_server_endpoint, '/') = rtrim(i.mt4_server_endpoint, '/')"
+					 "           AND x.mt4_api_token = i.mt4_api_token)"
+					 "  FROM @mt4_integrations i"
+					 "  LEFT JOIN LATERAL (SELECT %s AS id) t ON true"
+					 "  LEFT JOIN @performance_data p ON p.trader_id = t.id"
+					 " WHERE i.is_active%s"
+					 " ORDER BY i.next_sync_at NULLS FIRST, i.id",
+					 CONFIGURATION, NEWEST_OF_T, TRADER_OF_I, filters[scope]);
+	if (scope != SCOPE_ACTIVE)
+		db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
+	rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+						   catalog_sql(catalog, template.data));
+	tasks = palloc0(sizeof(WfxTask) * Max(rows->n, 1));
+	integrations = palloc0(sizeof(WfxIntegration) * Max(rows->n, 1));
+	for (int r = 0; r < rows->n; r++)
+	{
+		tasks[r].integration = &integrations[r];
+		read_integration(rows, r, &integrations[r]);
+	}
+	*n = rows->n;
+	return tasks;
+}
+
+/*
+ * Lists at most that many integrations that are due, the longest first, and
+ * counts all of them in *due.
+ */
+pg_uuid_t *
+store_due(const Catalog *catalog, int limit, int *n, int64 *due)
+{
+	DbArgs		args = {0};
+	DbRows	   *rows;
+	pg_uuid_t  *ids;
+	bool		known;
+
+	db_arg(&args, INT4OID, Int32GetDatum(limit), false);
+	rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+						   catalog_sql(catalog,
+									 "SELECT i.id, count(*) OVER () FROM @mt4_integrations i"
+									 " WHERE i.is_active AND " IS_DUE
+									 " ORDER BY i.next_sync_at NULLS FIRST, i.id LIMIT $1"));
+	ids = palloc(sizeof(pg_uuid_t) * Max(rows->n, 1));
+	for (int r = 0; r < rows->n; r++)
+		ids[r] = uuid_value(rows, r, 0, &known);
+	*n = rows->n;
+	*due = rows->n > 0 ? DatumGetInt64(db_value(rows, 0, 1, INT8OID, &known)) : 0;
+	return ids;
+}
+
+/*
+ * Until when nothing may be sent to an endpoint with a token, 0 for no pause.
+ * Without the tables no pause is known.
+ */
+TimestampTz
+store_pause(const Catalog *catalog, const char *endpoint, const char *token)
+{
+	DbArgs		args = {0};
+	DbRows	   *rows;
+	bool		known;
+
+	if (!OidIsValid(catalog->tables[TABLE_INTEGRATIONS].relid))
+		return 0;
+	db_arg(&args, TEXTOID, CStringGetTextDatum(endpoint), false);
+	db_arg(&args, TEXTOID, CStringGetTextDatum(token), false);
+	rows = db_query(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+					catalog_sql(catalog,
+							  "SELECT max({mt4_integrations.paused_until>i.paused_until})"
+							  "  FROM @mt4_integrations i WHERE i.paused_until IS NOT NULL"
+							  "   AND rtrim(i.mt4_server_endpoint, '/') = rtrim($1, '/')"
+							  "   AND i.mt4_api_token = $2"));
+	return time_value(rows, 0, 0, &known);
+}
+
+/* How many claims may be taken now, besides those that all sessions hold. */
+int
+store_claims_left(void)
+{
+	DbRows	   *rows = db_query_latest(InvalidOid, NULL,
+									   psprintf("SELECT count(*)::int4 FROM pg_locks"
+												" WHERE locktype = 'advisory' AND objsubid = %d",
+												WFX_CLAIM_CLASS));
+	bool		isnull;
+
+	return Max(claim_capacity() - DatumGetInt32(db_value(rows, 0, 0, INT4OID, &isnull)), 0);
+}
+
+/*---------------------------------------------------------------------------
+ * Writing: the columns of a batch
+ *---------------------------------------------------------------------------
+ */
+
+/* What a column of a batch is made of. */
+typedef enum Field
+{
+	FIELD_ID,
+	FIELD_CONFIGURATION,
+	FIELD_TRADER,
+	FIELD_STORED_TRADER,		/* null where nothing is to be stored */
+	FIELD_STATUS,
+	FIELD_ERROR,
+	FIELD_ERROR_CODE,
+	FIELD_FAILURES,
+	FIELD_SEEN_NEXT,
+	FIELD_NEXT,
+	FIELD_PAUSE,
+	FIELD_OBSERVED,
+	FIELD_SEEN_OBSERVED,
+	FIELD_BALANCE,
+	FIELD_EQUITY,
+	FIELD_CREDIT,
+	FIELD_MARGIN,
+	FIELD_FREE_MARGIN,
+	FIELD_MARGIN_LEVEL,
+	FIELD_TRADES,
+	FIELD_CURRENCY,
+	FIELD_SYNC_TYPE,
+	FIELD_RECORDS,
+	FIELD_HTTP_STATUS,
+	FIELD_DURATION
+} Field;
+
+static Oid
+field_type(Field field)
+{
+	switch (field)
+	{
+		case FIELD_ID:
+		case FIELD_TRADER:
+		case FIELD_STORED_TRADER:
+			return UUIDOID;
+		case FIELD_CONFIGURATION:
+			return INT8OID;
+		case FIELD_FAILURES:
+		case FIELD_TRADES:
+		case FIELD_RECORDS:
+		case FIELD_HTTP_STATUS:
+		case FIELD_DURATION:
+			return INT4OID;
+		case FIELD_SEEN_NEXT:
+		case FIELD_NEXT:
+		case FIELD_PAUSE:
+		case FIELD_OBSERVED:
+		case FIELD_SEEN_OBSERVED:
+			return TIMESTAMPTZOID;
+		case FIELD_BALANCE:
+		case FIELD_EQUITY:
+		case FIELD_CREDIT:
+		case FIELD_MARGIN:
+		case FIELD_FREE_MARGIN:
+		case FIELD_MARGIN_LEVEL:
+			return NUMERICOID;
+		default:
+			return TEXTOID;
+	}
+}
+
+/* A batch on its way into the database. */
+typedef struct Batch
+{
+	const Catalog *catalog;
+	WfxTask   **tasks;
+	int			n;
+	bool		manual;
+	TimestampTz now;
+	int		   *lock_failures;	/* of the whole call, after the first wait */
+} Batch;
+
+static bool
+succeeded(const WfxTask *task)
+{
+	return task_code(task) == WFX_OK;
+}
+
+/* When the integration is due again. */
+static TimestampTz
+next_time(const Batch *batch, const WfxTask *task)
+{
+	const WfxIntegration *i = task->integration;
+	double		seconds = succeeded(task) ? schedule_after_success(i->poll_seconds) :
+		schedule_after_failure(task_code(task), i->failures + 1);
+	TimestampTz next = TimestampTzPlusMilliseconds(batch->now, (int64) (seconds * 1000));
+
+	return Max(Max(next, task->pause_until), i->paused_until);
+}
+
+static Datum
+amount_value(const WfxTask *task, WfxAmount amount, bool *isnull)
+{
+	*isnull = !task->amounts.known[amount];
+	return task->amounts.value[amount];
+}
+
+static Datum
+text_value(const char *text, bool *isnull)
+{
+	*isnull = text == NULL || text[0] == '\0';
+	return *isnull ? (Datum) 0 : CStringGetTextDatum(text);
+}
+
+static Datum
+time_or_null(TimestampTz time, bool known, bool *isnull)
+{
+	*isnull = !known;
+	return TimestampTzGetDatum(time);
+}
+
+/* A field of a task that says how the sync went. */
+static Datum
+result_field(const Batch *batch, const WfxTask *task, Field field, bool *isnull)
+{
+	bool		good = succeeded(task);
+
+	*isnull = false;
+	switch (field)
+	{
+		case FIELD_STATUS:
+			return CStringGetTextDatum(good ? "success" : "error");
+		case FIELD_ERROR:
+			return text_value(good ? NULL : task_error(task), isnull);
+		case FIELD_ERROR_CODE:
+			return text_value(good ? NULL : cause_name(task_code(task)), isnull);
+		case FIELD_FAILURES:
+			return Int32GetDatum(good ? 0 : task->integration->failures + 1);
+		case FIELD_NEXT:
+			return TimestampTzGetDatum(next_time(batch, task));
+		case FIELD_PAUSE:
+			return time_or_null(task->pause_until, task->pause_until != 0, isnull);
+		case FIELD_SYNC_TYPE:
+			return CStringGetTextDatum(batch->manual || task->integration->requested ?
+									   "manual" : "automatic");
+		case FIELD_RECORDS:
+			return Int32GetDatum(good && !task->stale ? 1 : 0);
+		case FIELD_HTTP_STATUS:
+			*isnull = task->http_status == 0;
+			return Int32GetDatum(task->http_status);
+		default:
+			return Int32GetDatum((int32) (task->duration_us / 1000));
+	}
+}
+
+/* A field of a task. */
+static Datum
+field_value(const Batch *batch, const WfxTask *task, Field field, bool *isnull)
+{
+	const WfxIntegration *i = task->integration;
+
+	*isnull = false;
+	switch (field)
+	{
+		case FIELD_ID:
+			return UUIDPGetDatum(&i->id);
+		case FIELD_CONFIGURATION:
+			return Int64GetDatum(i->configuration);
+		case FIELD_STORED_TRADER:
+			*isnull = !succeeded(task);
+			return UUIDPGetDatum(&i->trader_id);
+		case FIELD_TRADER:
+			*isnull = !i->has_trader;
+			return UUIDPGetDatum(&i->trader_id);
+		case FIELD_SEEN_NEXT:
+			return time_or_null(i->next_sync_at, i->has_next_sync_at, isnull);
+		case FIELD_OBSERVED:
+			return time_or_null(task->observed_at, task->observed_at != 0, isnull);
+		case FIELD_SEEN_OBSERVED:
+			return time_or_null(i->observed_at, i->has_observed_at, isnull);
+		case FIELD_BALANCE:
+			return amount_value(task, AMOUNT_BALANCE, isnull);
+		case FIELD_EQUITY:
+			return amount_value(task, AMOUNT_EQUITY, isnull);
+		case FIELD_CREDIT:
+			return amount_value(task, AMOUNT_CREDIT, isnull);
+		case FIELD_MARGIN:
+			return amount_value(task, AMOUNT_MARGIN, isnull);
+		case FIELD_FREE_MARGIN:
+			return amount_value(task, AMOUNT_FREE_MARGIN, isnull);
+		case FIELD_MARGIN_LEVEL:
+			return amount_value(task, AMOUNT_MARGIN_LEVEL, isnull);
+		case FIELD_TRADES:
+			*isnull = task->account.trades == WFX_TRADES_UNKNOWN;
+			return Int32GetDatum(task->account.trades);
+		case FIELD_CURRENCY:
+			return text_value(task->account.currency, isnull);
+		default:
+			return result_field(batch, task, field, isnull);
+	}
+}
+
+/* Appends an array parameter with one field of each task. */
+static void
+add_field(DbArgs *args, const Batch *batch, Field field)
+{
+	Oid			type = field_type(field);
+	Datum	   *values = palloc(sizeof(Datum) * Max(batch->n, 1));
+	bool	   *nulls = palloc(sizeof(bool) * Max(batch->n, 1));
+	int			dims[1] = {batch->n};
+	int			lbound[1] = {1};
+	int16		length;
+	bool		byval;
+	char		align;
+
+	for (int i = 0; i < batch->n; i++)
+		values[i] = field_value(batch, batch->tasks[i], field, &nulls[i]);
+	get_typlenbyvalalign(type, &length, &byval, &align);
+	db_arg(args, get_array_type(type),
+		   PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbound, type,
+											  length, byval, align)), false);
+}
+
+static void
+add_fields(DbArgs *args, const Batch *batch, const Field *fields, int n)
+{
+	for (int i = 0; i < n; i++)
+		add_field(args, batch, fields[i]);
+}
+
+/*---------------------------------------------------------------------------
+ * Writing: the statements of a batch
+ *---------------------------------------------------------------------------
+ */
+
+/* Sub-batch of the tasks for which a test holds; the array is palloc'd. */
+static Batch
+select_tasks(const Batch *batch, bool (*test) (const WfxTask *))
+{
+	Batch		part = *batch;
+
+	part.n = 0;
+	part.tasks = palloc(sizeof(WfxTask *) * Max(batch->n, 1));
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (test(batch->tasks[i]))
+			part.tasks[part.n++] = batch->tasks[i];
+	}
+	return part;
+}
+
+
+static bool
+was_dropped_leased(const WfxTask *task)
+{
+	return task->dropped && task->leased;
+}
+
+/* What was claimed and is not written must not go on saying that it is. */
+static void
+give_back_leases(const Batch *batch)
+{
+	static const Field fields[] = {FIELD_ID, FIELD_SEEN_NEXT};
+	Batch		part = select_tasks(batch, was_dropped_leased);
+	DbArgs		args = {0};
+
+	if (part.n == 0)
+		return;
+	add_fields(&args, &part, fields, lengthof(fields));
+	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(batch->now), false);
+	db_execute(catalog_owner(batch->catalog, TABLE_INTEGRATIONS), &args,
+			   catalog_sql(batch->catalog,
+						   "UPDATE @mt4_integrations AS i SET"
+						   "   sync_status = {mt4_integrations.sync_status<'pending'},"
+						   "   next_sync_at = CASE WHEN {mt4_integrations.next_sync_at>i.next_sync_at} = v.lease"
+						   "     THEN {mt4_integrations.next_sync_at<$3} ELSE i.next_sync_at END"
+						   "  FROM unnest($1, $2) AS v(id, lease)"
+						   " WHERE i.id = v.id AND i.sync_status::text = 'syncing'"));
+}
+
+/*
+ * Records how each sync went, if its integration still is what was fetched;
+ * otherwise the task is dropped.  This comes first: it locks the integration's
+ * row, so that what follows cannot be overtaken by a change of it.
+ *
+ * next_sync_at is left alone where somebody asked for another sync meanwhile,
+ * and where it says never.
+ */
+static void
+write_integrations(Batch *batch)
+{
+	static const Field fields[] = {
+		FIELD_ID, FIELD_CONFIGURATION, FIELD_STORED_TRADER, FIELD_STATUS, FIELD_ERROR,
+		FIELD_ERROR_CODE, FIELD_FAILURES, FIELD_SEEN_NEXT, FIELD_NEXT, FIELD_PAUSE
+	};
+	DbArgs		args = {0};
+	DbRows	   *rows;
+
+	for (int i = 0; i < batch->n; i++)
+		batch->tasks[i]->dropped = batch->tasks[i]->stale = false;
+	add_fields(&args, batch, fields, lengthof(fields));
+	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(batch->now), false);
+	rows = db_query(catalog_owner(batch->catalog, TABLE_INTEGRATIONS), &args,
+					catalog_sql(batch->catalog,
+							  "UPDATE @mt4_integrations AS i SET"
+							  "   sync_status = {mt4_integrations.sync_status<v.status},"
+							  "   last_error = {mt4_integrations.last_error<v.error},"
+							  "   error_code = {mt4_integrations.error_code<v.error_code},"
+							  "   consecutive_failures = {mt4_integrations.consecutive_failures<v.failures},"
+							  "   next_sync_at = CASE WHEN i.next_sync_at IS DISTINCT FROM 'infinity'"
+							  "       AND {mt4_integrations.next_sync_at>i.next_sync_at}"
+							  "       IS NOT DISTINCT FROM v.seen_next"
+							  "     THEN {mt4_integrations.next_sync_at<v.next} ELSE i.next_sync_at END,"
+							  "   paused_until = CASE WHEN v.pause IS NOT NULL"
+							  "     THEN {mt4_integrations.paused_until<v.pause}"
+							  "     WHEN {mt4_integrations.paused_until>i.paused_until} > $11"
+							  "     THEN i.paused_until END,"
+							  "   last_attempt = {mt4_integrations.last_attempt<$11},"
+							  "   updated_at = {mt4_integrations.updated_at<$11},"
+							  "   last_sync = CASE WHEN v.status = 'success'"
+							  "     THEN {mt4_integrations.last_sync<$11} ELSE i.last_sync END"
+							  "  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) WITH ORDINALITY"
+							  "    AS v(id, configuration, trader_id, status, error, error_code,"
+							  "         failures, seen_next, next, pause, n)"
+							  " WHERE i.id = v.id AND i.is_active AND " CONFIGURATION " = v.configuration"
+							  "   AND (v.trader_id IS NULL OR v.trader_id = " TRADER_OF_I ")"
+							  " RETURNING v.n::int4"));
+	for (int i = 0; i < batch->n; i++)
+		batch->tasks[i]->dropped = true;
+	for (int r = 0; r < rows->n; r++)
+	{
+		bool		isnull;
+
+		batch->tasks[DatumGetInt32(db_value(rows, r, 0, INT4OID, &isnull)) - 1]->dropped = false;
+	}
+	give_back_leases(batch);
+}
+
+/* The parameters that both statements on performance_data have. */
+#define PERFORMANCE_VALUES \
+	"unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) WITH ORDINALITY" \
+	" AS v(trader_id, seen_observed, observed_at, balance, equity, credit, margin," \
+	"      free_margin, margin_level, trades, currency, n)"
+
+/* p is the row as it is, v what was observed, $12 now, $13 the default. */
+#define STARTING	"coalesce(p.starting_balance, $13)"
+#define PERCENTAGE(start) \
+	"CASE WHEN " start " <> 0 AND " start " > '-Infinity' AND " start " < 'Infinity'" \
+	" THEN (v.balance - " start ") / " start " * 100 ELSE 0 END"
+/*
+ * Credit is not the trader's money, so it is neither profit nor a peak.  Where
+ * the equity is never sent the balance has to do; where it was only not sent this
+ * time, nothing was observed.
+ */
+#define WORTH_OF(known) "coalesce(v.equity - coalesce(v.credit, 0)," \
+	" CASE WHEN " known " IS NULL THEN v.balance END)"
+#define WORTH		WORTH_OF("p.equity")
+#define PEAK		"greatest(p.peak_equity, " WORTH ")"
+#define DRAWDOWN \
+	"greatest(p.max_drawdown_percentage, CASE WHEN " PEAK " > 0" \
+	" THEN (" PEAK " - " WORTH ") / " PEAK " * 100 ELSE 0 END)"
+#define AMOUNT(start) \
+	"CASE WHEN " start " > '-Infinity' AND " start " < 'Infinity' THEN v.balance - " start " END"
+
+/* Columns that are written alike in both. */
+#define PERFORMANCE_NAMES \
+	"current_balance, equity, credit, margin, free_margin, margin_level, trades, currency," \
+	" observed_at, last_updated, updated_at"
+#define PERFORMANCE_EXPRESSIONS \
+	"{performance_data.current_balance<v.balance}, {performance_data.equity<v.equity}," \
+	" {performance_data.credit<v.credit}, {performance_data.margin<v.margin}," \
+	" {performance_data.free_margin<v.free_margin}," \
+	" {performance_data.margin_level<v.margin_level}, {performance_data.trades<v.trades}," \
+	" {performance_data.currency<v.currency}, {performance_data.observed_at<v.observed_at}," \
+	" {performance_data.last_updated<$12}, {performance_data.updated_at<$12}"
+
+/*
+ * Updates the traders that have a row.  An answer that was requested before the
+ * one already stored does not count, unless the stored one is what was seen when
+ * this request was made: then only the clock was set back.
+ */
+static const char update_performance[] =
+"UPDATE @performance_data AS p SET (" PERFORMANCE_NAMES ", starting_balance,"
+"   profit_percentage, profit_amount, achieved_at, peak_equity, max_drawdown_percentage)"
+" = ROW(" PERFORMANCE_EXPRESSIONS ","
+"   coalesce(p.starting_balance, {performance_data.starting_balance<$13}),"
+"   {performance_data.profit_percentage<" PERCENTAGE(STARTING) "},"
+"   {performance_data.profit_amount<" AMOUNT(STARTING) "},"
+"   CASE WHEN p.achieved_at IS NULL OR p.profit_percentage IS DISTINCT FROM"
+"     {performance_data.profit_percentage<" PERCENTAGE(STARTING) "}"
+"     THEN {performance_data.achieved_at<v.observed_at} ELSE p.achieved_at END,"
+"   {performance_data.peak_equity<" PEAK "},"
+"   {performance_data.max_drawdown_percentage<" DRAWDOWN "})"
+"  FROM " PERFORMANCE_VALUES
+" WHERE p.trader_id = v.trader_id"
+"   AND (p.observed_at IS NULL"
+"     OR {performance_data.observed_at>p.observed_at} IS NOT DISTINCT FROM v.seen_observed"
+"     OR {performance_data.observed_at>p.observed_at} < v.observed_at)"
+" RETURNING p.trader_id";
+
+/* Inserts the others. */
+static const char insert_performance[] =
+"INSERT INTO @performance_data AS p (id, trader_id, " PERFORMANCE_NAMES ", starting_balance,"
+"   profit_percentage, profit_amount, achieved_at, peak_equity, max_drawdown_percentage)"
+" SELECT gen_random_uuid(), v.trader_id, " PERFORMANCE_EXPRESSIONS ","
+"   {performance_data.starting_balance<$13},"
+"   {performance_data.profit_percentage<" PERCENTAGE("$13") "},"
+"   {performance_data.profit_amount<v.balance - $13},"
+"   {performance_data.achieved_at<v.observed_at},"
+"   {performance_data.peak_equity<" WORTH_OF("v.equity") "},"
+"   {performance_data.max_drawdown_percentage<0}"
+"  FROM " PERFORMANCE_VALUES
+" ON CONFLICT (trader_id) DO NOTHING"
+" RETURNING p.trader_id";
+
+/* Runs one of the two and takes the traders it wrote out of the batch. */
+static void
+write_performance_with(Batch *batch, const char *template)
+{
+	static const Field fields[] = {
+		FIELD_TRADER, FIELD_SEEN_OBSERVED, FIELD_OBSERVED, FIELD_BALANCE, FIELD_EQUITY,
+		FIELD_CREDIT, FIELD_MARGIN, FIELD_FREE_MARGIN, FIELD_MARGIN_LEVEL, FIELD_TRADES,
+		FIELD_CURRENCY
+	};
+	DbArgs		args = {0};
+	DbRows	   *rows;
+	int			left = 0;
+
+	add_fields(&args, batch, fields, lengthof(fields));
+	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(batch->now), false);
+	db_arg(&args, NUMERICOID,
+		   DirectFunctionCall3(numeric_in, CStringGetDatum(wfx_default_starting_balance),
+							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)), false);
+	rows = db_query(catalog_owner(batch->catalog, TABLE_PERFORMANCE), &args,
+					catalog_sql(batch->catalog, template));
+	if (rows->n == batch->n)
+	{
+		batch->n = 0;
+		return;
+	}
+	for (int i = 0; i < batch->n; i++)
+	{
+		bool		written = false;
+
+		for (int r = 0; r < rows->n && !written; r++)
+		{
+			bool		known;
+			pg_uuid_t	trader = uuid_value(rows, r, 0, &known);
+
+			written = memcmp(&trader, &batch->tasks[i]->integration->trader_id, UUID_LEN) == 0;
+		}
+		if (!written)
+			batch->tasks[left++] = batch->tasks[i];
+	}
+	batch->n = left;
+}
+
+/*
+ * What neither statement wrote must have been overtaken by a newer answer.  If
+ * it was not, a trigger or rule swallowed it, which must not pass for success.
+ */
+static void
+explain_unwritten(Batch *batch)
+{
+	static const Field fields[] = {FIELD_TRADER, FIELD_OBSERVED};
+	DbArgs		args = {0};
+	int64		newer;
+
+	add_fields(&args, batch, fields, lengthof(fields));
+	newer = db_execute(catalog_owner(batch->catalog, TABLE_PERFORMANCE), &args,
+					   catalog_sql(batch->catalog,
+								 "SELECT FROM @performance_data p"
+								 "  JOIN unnest($1, $2) AS v(trader_id, observed_at)"
+								 "    ON v.trader_id = p.trader_id"
+								 " WHERE {performance_data.observed_at>p.observed_at} >= v.observed_at"));
+	if (newer != batch->n)
+		ereport(ERROR,
+				errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				errmsg("table \"%s\" did not take the row", "performance_data"),
+				errhint("A trigger or rule of the table suppresses it."));
+	for (int i = 0; i < batch->n; i++)
+		batch->tasks[i]->stale = true;
+}
+
+/* Writes the numbers of the accounts that were fetched. */
+static void
+write_performance(const Batch *batch)
+{
+	Batch		part = select_tasks(batch, succeeded);
+
+	if (part.n > 0)
+		write_performance_with(&part, update_performance);
+	if (part.n > 0)
+		write_performance_with(&part, insert_performance);
+	/* somebody may have inserted a row between the two */
+	if (part.n > 0)
+		write_performance_with(&part, update_performance);
+	if (part.n > 0)
+		explain_unwritten(&part);
+}
+
+/* One row for each sync. */
+static void
+write_history(const Batch *batch)
+{
+	static const Field fields[] = {
+		FIELD_ID, FIELD_SYNC_TYPE, FIELD_STATUS, FIELD_RECORDS, FIELD_ERROR,
+		FIELD_ERROR_CODE, FIELD_HTTP_STATUS, FIELD_DURATION
+	};
+	DbArgs		args = {0};
+
+	add_fields(&args, batch, fields, lengthof(fields));
+	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(batch->now), false);
+	db_execute(catalog_owner(batch->catalog, TABLE_HISTORY), &args,
+			   catalog_sql(batch->catalog,
+						 "INSERT INTO @sync_history (id, integration_id, sync_type, status,"
+						 "   records_updated, error_message, error_code, http_status,"
+						 "   duration_ms, synced_at)"
+						 " SELECT gen_random_uuid(), v.id, {sync_history.sync_type<v.sync_type},"
+						 "   {sync_history.status<v.status},"
+						 "   {sync_history.records_updated<v.records},"
+						 "   {sync_history.error_message<v.error},"
+						 "   {sync_history.error_code<v.error_code},"
+						 "   {sync_history.http_status<v.http_status},"
+						 "   {sync_history.duration_ms<v.duration}, {sync_history.synced_at<$9}"
+						 "  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)"
+						 "    AS v(id, sync_type, status, records, error, error_code,"
+						 "         http_status, duration)"));
+}
+
+static bool
+was_stored(const WfxTask *task)
+{
+	return succeeded(task) && !task->stale;
+}
+
+/* A point of the equity curve: on change, at most every snapshot_interval. */
+static void
+write_snapshots(const Batch *batch)
+{
+	static const Field fields[] = {
+		FIELD_ID, FIELD_TRADER, FIELD_OBSERVED, FIELD_BALANCE, FIELD_EQUITY,
+		FIELD_MARGIN_LEVEL, FIELD_TRADES
+	};
+	Batch		part = select_tasks(batch, was_stored);
+	DbArgs		args = {0};
+
+	if (part.n == 0)
+		return;
+	add_fields(&args, &part, fields, lengthof(fields));
+	db_arg(&args, INT4OID, Int32GetDatum(wfx_snapshot_interval), false);
+	db_execute(catalog_owner(batch->catalog, TABLE_SNAPSHOTS), &args,
+			   catalog_sql(batch->catalog,
+						 "INSERT INTO @account_snapshots (integration_id, trader_id, observed_at,"
+						 "   balance, equity, margin_level, trades)"
+						 " SELECT v.id, v.trader_id, {account_snapshots.observed_at<v.observed_at},"
+						 "   {account_snapshots.balance<v.balance},"
+						 "   {account_snapshots.equity<v.equity},"
+						 "   {account_snapshots.margin_level<v.margin_level},"
+						 "   {account_snapshots.trades<v.trades}"
+						 "  FROM unnest($1, $2, $3, $4, $5, $6, $7)"
+						 "    AS v(id, trader_id, observed_at, balance, equity, margin_level, trades)"
+						 "  LEFT JOIN LATERAL (SELECT {account_snapshots.observed_at>s.observed_at} AS at,"
+						 "       s.balance, s.equity, s.margin_level, s.trades"
+						 "       FROM @account_snapshots s WHERE s.integration_id = v.id"
+						 "       ORDER BY s.observed_at DESC LIMIT 1) l ON true"
+						 " WHERE l.at IS NULL OR ("
+						 "     (l.balance, l.equity, l.margin_level, l.trades) IS DISTINCT FROM"
+						 "     ({account_snapshots.balance<v.balance},"
+						 "      {account_snapshots.equity<v.equity},"
+						 "      {account_snapshots.margin_level<v.margin_level},"
+						 "      {account_snapshots.trades<v.trades})"
+						 "   AND (v.observed_at >= l.at + make_interval(secs => $8)"
+						 "     OR v.observed_at < l.at))"
+						 " ON CONFLICT DO NOTHING"));
+}
+
+/* With the tables locked, so that what is found to be harmless stays so. */
+static void
+check_code(const Catalog *catalog)
+{
+	catalog_lock_tables(catalog);
+	catalog_check_code(catalog);
+}
+
+/* All of a batch, or nothing. */
+static void
+write_batch(void *arg)
+{
+	Batch	   *batch = arg;
+
+	check_code(batch->catalog);
+	write_integrations(batch);
+	write_performance(batch);
+	write_history(batch);
+	write_snapshots(batch);
+}
+
+/*---------------------------------------------------------------------------
+ * Writing: one account's failure to be stored is its own
+ *---------------------------------------------------------------------------
+ */
+
+/* Turns a database error into the account's error. */
+static void
+refuse(WfxTask *task, const ErrorData *error)
+{
+	cause_set(&task->cause, WFX_INTERNAL, "%s %s", unpack_sql_state(error->sqlerrcode),
+			  error->message ? error->message : "");
+	task->not_stored = true;
+	task->dropped = false;
+	task->stale = false;
+}
+
+typedef struct LockAttempt
+{
+	Batch	   *batch;
+	bool	   *free;			/* by task */
+} LockAttempt;
+
+/*
+ * Takes the row locks of a batch that nobody else has on one table, and marks
+ * the tasks whose row is there but locked.
+ */
+static void
+lock_rows(LockAttempt *attempt, CatalogTable table, const char *key)
+{
+	static const Field fields[] = {FIELD_ID, FIELD_STORED_TRADER};
+	Batch	   *batch = attempt->batch;
+	DbArgs		args = {0};
+	DbRows	   *busy;
+	const char *name = batch->catalog->tables[table].name;
+	const char *column = table == TABLE_PERFORMANCE ? "trader_id" : "id";
+
+	add_fields(&args, batch, fields, lengthof(fields));
+	busy = db_query(catalog_owner(batch->catalog, table), &args,
+					psprintf("WITH ours AS (SELECT t.%s AS key FROM %s t"
+							 "    WHERE t.%s = ANY (%s) FOR NO KEY UPDATE SKIP LOCKED)"
+							 " SELECT v.n::int4 FROM %s t"
+							 "  JOIN unnest($1, $2) WITH ORDINALITY AS v(id, trader_id, n)"
+							 "    ON v.%s = t.%s"
+							 " WHERE t.%s NOT IN (SELECT key FROM ours)",
+							 column, name, column, key, name, column, column, column));
+	for (int r = 0; r < busy->n; r++)
+	{
+		bool		isnull;
+
+		attempt->free[DatumGetInt32(db_value(busy, r, 0, INT4OID, &isnull)) - 1] = false;
+	}
+}
+
+/* Locks the rows of the batch that nobody else has locked, and marks them. */
+static void
+lock_free_rows(void *arg)
+{
+	LockAttempt *attempt = arg;
+
+	memset(attempt->free, 0, sizeof(bool) * attempt->batch->n);
+	catalog_lock_tables(attempt->batch->catalog);
+	memset(attempt->free, 1, sizeof(bool) * attempt->batch->n);
+	lock_rows(attempt, TABLE_INTEGRATIONS, "$1");
+	lock_rows(attempt, TABLE_PERFORMANCE, "$2");
+}
+
+static int
+count_free(const LockAttempt *attempt)
+{
+	int			n = 0;
+
+	for (int i = 0; i < attempt->batch->n; i++)
+		n += attempt->free[i];
+	return n;
+}
+
+/*
+ * Waits once for all locked rows of a batch together, then refuses the accounts
+ * whose rows are still locked and leaves the others in the batch.
+ */
+static void
+set_locked_aside(Batch *batch)
+{
+	LockAttempt attempt = {batch, palloc0(sizeof(bool) * Max(batch->n, 1))};
+	ErrorData	locked = {.sqlerrcode = ERRCODE_LOCK_NOT_AVAILABLE};
+	int			limit = LockTimeout > 0 ? Min(LockTimeout, LOCK_WAIT_MS) : LOCK_WAIT_MS;
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), limit);
+	ErrorData  *error;
+	int			left = 0;
+
+	for (;;)
+	{
+		error = db_try(lock_free_rows, &attempt, Min(limit, BATCH_LOCK_WAIT_MS));
+		if ((error == NULL && count_free(&attempt) == batch->n) ||
+			(error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE) ||
+			GetCurrentTimestamp() >= deadline)
+			break;
+		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOCK_POLL_MS,
+				  PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	locked.message = "a row of the account is locked by another session";
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (error != NULL)
+			refuse(batch->tasks[i], error);
+		else if (!attempt.free[i])
+			refuse(batch->tasks[i], &locked);
+		else
+			batch->tasks[left++] = batch->tasks[i];
+	}
+	batch->n = left;
+}
+
+/*
+ * Stores a batch.  One that fails is divided until the accounts that cannot be
+ * stored are alone; waited says that locked rows have been set aside already.
+ */
+static void
+store_batch(Batch batch, bool waited)
+{
+	ErrorData  *error;
+	Batch		half = batch;
+
+	if (batch.n == 0)
+		return;
+	error = db_try(write_batch, &batch,
+				   batch.n > 1 || waited ? BATCH_LOCK_WAIT_MS : LOCK_WAIT_MS);
+	if (error == NULL)
+		return;
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && waited)
+		(*batch.lock_failures)++;
+	if (batch.n == 1 || *batch.lock_failures > MAX_LOCK_FAILURES)
+	{
+		for (int i = 0; i < batch.n; i++)
+			refuse(batch.tasks[i], error);
+		return;
+	}
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && !waited)
+	{
+		set_locked_aside(&batch);
+		store_batch(batch, true);
+		return;
+	}
+	half.n = batch.n / 2;
+	store_batch(half, waited);
+	half.tasks = batch.tasks + half.n;
+	half.n = batch.n - batch.n / 2;
+	store_batch(half, waited);
+}
+
+static bool
+was_refused(const WfxTask *task)
+{
+	return task->not_stored;
+}
+
+/* The history alone: no row of it is ever locked by somebody else. */
+static void
+write_only_history(void *arg)
+{
+	check_code(((Batch *) arg)->catalog);
+	write_history(arg);
+}
+
+/* Records refusals where that can be done, dividing as store_batch() does. */
+static void
+store_refused(Batch batch)
+{
+	Batch		half = batch;
+
+	if (batch.n == 0 || db_try(write_batch, &batch, BATCH_LOCK_WAIT_MS) == NULL)
+		return;
+	if (batch.n == 1 || *batch.lock_failures > MAX_LOCK_FAILURES)
+	{
+		(void) db_try(write_only_history, &batch, BATCH_LOCK_WAIT_MS);
+		return;
+	}
+	half.n = batch.n / 2;
+	store_refused(half);
+	half.tasks = batch.tasks + half.n;
+	half.n = batch.n - batch.n / 2;
+	store_refused(half);
+}
+
+/*
+ * Records that accounts could not be stored: in their integrations, except
+ * where those are what cannot be written, and in the history.
+ */
+static void
+store_refusals(const Batch *batch)
+{
+	Batch		part = select_tasks(batch, was_refused);
+	Batch		locked = part;
+	LockAttempt attempt = {&part, palloc0(sizeof(bool) * Max(part.n, 1))};
+	int			unlocked = 0;
+
+	if (part.n == 0)
+		return;
+	locked.tasks = palloc(sizeof(WfxTask *) * part.n);
+	locked.n = 0;
+	if (db_try(lock_free_rows, &attempt, BATCH_LOCK_WAIT_MS) != NULL)
+		memset(attempt.free, 0, sizeof(bool) * part.n);
+	for (int i = 0; i < part.n; i++)
+	{
+		if (attempt.free[i])
+			part.tasks[unlocked++] = part.tasks[i];
+		else
+			locked.tasks[locked.n++] = part.tasks[i];
+	}
+	part.n = unlocked;
+	store_refused(part);
+	if (locked.n > 0)
+		(void) db_try(write_only_history, &locked, BATCH_LOCK_WAIT_MS);
+}
+
+static void
+check_without_locks(void *arg)
+{
+	catalog_check_code(arg);
+}
+
+/* Nothing may be written at all: every account says why. */
+static void
+refuse_all(WfxTask *tasks, int n, const ErrorData *error)
+{
+	for (int i = 0; i < n; i++)
+		refuse(&tasks[i], error);
+}
+
+/*
+ * Records the results of settled tasks: each either completely or not at all.
+ * Afterwards a task whose cause is internal and not_stored could not be stored,
+ * one that is dropped no longer had an integration to be stored for.  manual
+ * says that people asked for all of them.  Raises only what ends the whole call.
+ */
+void
+store_results(const Catalog *catalog, WfxTask *tasks, int n, bool manual)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "wfx_mt4 store",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ErrorData  *error = db_try(check_without_locks, unconstify(Catalog *, catalog), LOCK_WAIT_MS);
+	WfxTask   **pointers = palloc(sizeof(WfxTask *) * Max(n, 1));
+	int			settled = 0;
+	int			lock_failures = 0;
+
+	if (error != NULL)
+		refuse_all(tasks, n, error);
+	for (int i = 0; i < n && error == NULL; i++)
+	{
+		if (tasks[i].state == TASK_SETTLED)
+			pointers[settled++] = &tasks[i];
+	}
+	for (int from = 0; from < settled; from += BATCH_SIZE)
+	{
+		Batch		batch = {catalog, pointers + from, Min(BATCH_SIZE, settled - from), manual,
+		GetCurrentTimestamp(), &lock_failures};
+		Batch		work = batch;
+
+		/* what is set aside leaves the list that is worked on */
+		work.tasks = palloc(sizeof(WfxTask *) * batch.n);
+		memcpy(work.tasks, batch.tasks, sizeof(WfxTask *) * batch.n);
+		store_batch(work, false);
+		store_refusals(&batch);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/* A range of tasks that are being claimed. */
+typedef struct ClaimWork
+{
+	const Catalog *catalog;
+	WfxTask    *tasks;
+	int			n;
+	TimestampTz until;
+} ClaimWork;
+
+/* Marks what is not locked of a range, or nothing of it. */
+static void
+claim_rows(void *arg)
+{
+	ClaimWork  *work = arg;
+	DbArgs		args = {0};
+	DbRows	   *rows;
+	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * Max(work->n, 1));
+	bool		known;
+
+	check_code(work->catalog);
+	for (int i = 0; i < work->n; i++)
+		ids[i] = work->tasks[i].integration->id;
+	db_arg(&args, UUIDARRAYOID, uuid_array(ids, work->n), false);
+	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(work->until), false);
+	rows = db_query(catalog_owner(work->catalog, TABLE_INTEGRATIONS), &args,
+					catalog_sql(work->catalog,
+								"UPDATE @mt4_integrations AS i SET"
+								"   sync_status = {mt4_integrations.sync_status<'syncing'},"
+								"   next_sync_at = {mt4_integrations.next_sync_at<$2}"
+								"  FROM (SELECT c.id, v.n FROM @mt4_integrations c"
+								"    JOIN unnest($1) WITH ORDINALITY AS v(id, n) ON v.id = c.id"
+								"    FOR NO KEY UPDATE OF c SKIP LOCKED) s"
+								" WHERE i.id = s.id RETURNING s.n::int4"));
+	for (int r = 0; r < rows->n; r++)
+		work->tasks[DatumGetInt32(db_value(rows, r, 0, INT4OID, &known)) - 1].leased = true;
+}
+
+/* Claims a range, dividing it where one of its rows makes that fail. */
+static void
+claim_range(ClaimWork work)
+{
+	ErrorData  *error = db_try(claim_rows, &work, LOCK_WAIT_MS);
+	ClaimWork	half = work;
+
+	if (error == NULL)
+		return;
+	for (int i = 0; i < work.n; i++)
+		work.tasks[i].leased = false;
+	if (work.n == 1 || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		for (int i = 0; i < work.n; i++)
+		{
+			refuse(&work.tasks[i], error);
+			work.tasks[i].state = TASK_SETTLED;
+		}
+		return;
+	}
+	half.n = work.n / 2;
+	claim_range(half);
+	half.tasks += half.n;
+	half.n = work.n - work.n / 2;
+	claim_range(half);
+}
+
+/*
+ * Marks integrations as being synchronised, for a transaction that is committed
+ * before anything is sent.  If this process dies, they are due again after the
+ * lease, or as soon as somebody finds their claim free.  The time written is
+ * noted in the task, so that a later wish of somebody else is recognised.
+ *
+ * Afterwards a task is leased, or settled with the error that forbids it, or
+ * neither: then somebody has its row locked, and it is left for another time.
+ */
+void
+store_claim(const Catalog *catalog, WfxTask *tasks, int n, double lease_seconds)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													(int64) (lease_seconds * 1000));
+	ClaimWork	work = {.catalog = catalog, .tasks = tasks, .n = n};
+
+	/* whole seconds, so that a column of any precision gives back the same */
+	work.until = until - until % USECS_PER_SEC;
+	claim_range(work);
+	for (int i = 0; i < n; i++)
+	{
+		if (!tasks[i].leased)
+			continue;
+		tasks[i].integration->has_next_sync_at = true;
+		tasks[i].integration->next_sync_at = work.until;
+	}
+}
