@@ -1,0 +1,135 @@
+# shellcheck shell=bash
+#
+# Installs what is missing of the packages that building, the demo and the
+# tests need, without touching a database cluster of the machine.
+
+readonly OLDEST_POSTGRES=15
+readonly CREATECLUSTER=/etc/postgresql-common/createcluster.d
+readonly NO_CLUSTER=$CREATECLUSTER/zz_wfx_mt4.conf
+
+LISTS_READ=
+
+# Only apt needs more rights than the caller has.
+as_root() {
+	if ((EUID == 0)); then
+		"$@"
+	else
+		sudo "$@"
+	fi
+}
+
+# Reads the package lists once, so that what they name can still be fetched.
+# A repository that cannot be reached need not be one that we use.
+refresh_lists() {
+	if ((EUID != 0)) && ! { command -v sudo && sudo true; } >/dev/null 2>&1; then
+		die "ask root to install: ${*:-PostgreSQL $OLDEST_POSTGRES or newer}"
+	fi
+	if [[ -z $LISTS_READ ]]; then
+		note "reading package lists"
+		quietly as_root apt-get update -q ||
+			note "continuing with the package lists at hand"
+		LISTS_READ=yes
+	fi
+}
+
+# Removes nothing, and restarts no service of the machine.
+install_packages() {
+	refresh_lists "$@"
+	note "installing $*" | fold -s -w 79
+	quietly as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+		apt-get install -y -q --no-install-recommends --no-remove \
+		-o DPkg::Lock::Timeout=120 "$@"
+}
+
+# Runs a command that installs PostgreSQL, which then does not create and start
+# a cluster: that is up to the machine's owner.
+without_new_cluster() (
+	made=()
+	trap 'allow_clusters "${made[@]}"' EXIT
+
+	for dir in "${CREATECLUSTER%/*}" "$CREATECLUSTER"; do
+		if [[ ! -d $dir ]]; then
+			as_root mkdir "$dir"
+			made=("$dir" "${made[@]}")
+		fi
+	done
+	echo 'create_main_cluster = false' | as_root tee "$NO_CLUSTER" >/dev/null
+	"$@"
+)
+
+# Undoes without_new_cluster, up to directories that are a package's by now.
+allow_clusters() {
+	local dir
+
+	as_root rm -f "$NO_CLUSTER"
+	for dir; do
+		dpkg-query -S "$dir" >/dev/null 2>&1 ||
+			as_root rmdir --ignore-fail-on-non-empty "$dir"
+	done
+}
+
+# Prints the newest major version that is installed with server and headers.
+installed_postgres() {
+	local dir
+
+	for dir in /usr/lib/postgresql/*; do
+		if [[ -x $dir/bin/postgres &&
+			-e /usr/include/postgresql/${dir##*/}/server/postgres.h ]]; then
+			echo "${dir##*/}"
+		fi
+	done | sort -n | tail -n 1
+}
+
+# Prints the major version that the distribution's package "postgresql" means.
+packaged_postgres() {
+	LC_ALL=C apt-cache depends postgresql 2>/dev/null |
+		sed -nE 's/^ *Depends: postgresql-([0-9]+)$/\1/p'
+}
+
+# Prints those of the given packages that are not installed.
+missing_packages() {
+	local package
+
+	for package; do
+		dpkg-query -W -f='${db:Status-Abbrev}' "$package" 2>/dev/null |
+			grep -q '^.i' || echo "$package"
+	done
+}
+
+# Prints what a script needs besides PostgreSQL.
+packages_of() {
+	echo gcc libc6-dev libcurl4-openssl-dev libjson-c-dev make pkg-config
+	case $1 in
+		demo.sh) echo python3 ;;
+		run.sh) echo libipc-run-perl openssl perl python3 ;;
+	esac
+}
+
+# Sets PG_MAJOR to the PostgreSQL to use.
+choose_postgres() {
+	PG_MAJOR=$(installed_postgres)
+	if [[ -z $PG_MAJOR ]]; then
+		refresh_lists
+		PG_MAJOR=$(packaged_postgres)
+	fi
+	((${PG_MAJOR:-0} >= OLDEST_POSTGRES)) ||
+		die "needs PostgreSQL $OLDEST_POSTGRES or newer," \
+			"the distribution has ${PG_MAJOR:-none}"
+}
+
+# Provides PostgreSQL and what else a script needs.  Does not call apt where
+# nothing is missing.
+provide_packages() {
+	local missing
+
+	choose_postgres
+	# shellcheck disable=SC2046
+	mapfile -t missing < <(missing_packages "postgresql-$PG_MAJOR" \
+		"postgresql-server-dev-$PG_MAJOR" $(packages_of "$1"))
+
+	case ${missing[0]-} in
+		'') ;;
+		"postgresql-$PG_MAJOR") without_new_cluster install_packages "${missing[@]}" ;;
+		*) install_packages "${missing[@]}" ;;
+	esac
+}
