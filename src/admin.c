@@ -80,16 +80,16 @@ pass_argument(DbArgs *args, FunctionCallInfo fcinfo, int n, Oid type)
 	db_arg(args, type, PG_ARGISNULL(n) ? (Datum) 0 : PG_GETARG_DATUM(n), PG_ARGISNULL(n));
 }
 
-/* Opens the catalog for a function that writes. */
+/* Opens the catalog for a function that writes the tables from first on. */
 static Catalog *
-open_for_writing(const char *function)
+open_for_writing(const char *function, CatalogTable first)
 {
 	Catalog	   *catalog;
 
 	check_may_write(function);
 	catalog = catalog_open();
-	catalog_lock_tables(catalog);
-	catalog_check_code(catalog);
+	catalog_lock_tables(catalog, first);
+	catalog_check_code(catalog, first);
 	return catalog;
 }
 
@@ -229,7 +229,7 @@ wfx_mt4_link(PG_FUNCTION_ARGS)
 	Datum		id;
 
 	hide_statement("wfx_mt4_link()", &callback);
-	catalog = open_for_writing("wfx_mt4_link()");
+	catalog = open_for_writing("wfx_mt4_link()", TABLE_INTEGRATIONS);
 	check_link_arguments(catalog, fcinfo);
 	pass_argument(&args, fcinfo, 0, UUIDOID);
 	for (int i = 1; i <= 5; i++)
@@ -259,7 +259,7 @@ wfx_mt4_unlink(PG_FUNCTION_ARGS)
 	DbArgs		args = {0};
 
 	pass_argument(&args, fcinfo, 0, UUIDOID);
-	PG_RETURN_BOOL(execute(open_for_writing("wfx_mt4_unlink()"), TABLE_INTEGRATIONS, &args,
+	PG_RETURN_BOOL(execute(open_for_writing("wfx_mt4_unlink()", TABLE_INTEGRATIONS), TABLE_INTEGRATIONS, &args,
 						   "DELETE FROM @mt4_integrations WHERE id = $1") > 0);
 }
 
@@ -272,7 +272,7 @@ wfx_mt4_set_active(PG_FUNCTION_ARGS)
 	require_argument(fcinfo, 1, "active");
 	pass_argument(&args, fcinfo, 0, UUIDOID);
 	pass_argument(&args, fcinfo, 1, BOOLOID);
-	PG_RETURN_BOOL(execute(open_for_writing("wfx_mt4_set_active()"), TABLE_INTEGRATIONS, &args,
+	PG_RETURN_BOOL(execute(open_for_writing("wfx_mt4_set_active()", TABLE_INTEGRATIONS), TABLE_INTEGRATIONS, &args,
 						   "UPDATE @mt4_integrations SET is_active = $2,"
 						   "   updated_at = {mt4_integrations.updated_at<clock_timestamp()}"
 						   " WHERE id = $1") > 0);
@@ -287,7 +287,7 @@ wfx_mt4_set_token(PG_FUNCTION_ARGS)
 	DbArgs		args = {0};
 
 	hide_statement("wfx_mt4_set_token()", &callback);
-	catalog = open_for_writing("wfx_mt4_set_token()");
+	catalog = open_for_writing("wfx_mt4_set_token()", TABLE_INTEGRATIONS);
 	check_token_argument(text_argument(fcinfo, 1));
 	pass_argument(&args, fcinfo, 0, UUIDOID);
 	pass_argument(&args, fcinfo, 1, TEXTOID);
@@ -313,7 +313,7 @@ wfx_mt4_request_sync(PG_FUNCTION_ARGS)
 	int64		queued;
 
 	pass_argument(&args, fcinfo, 0, UUIDOID);
-	queued = execute(open_for_writing("wfx_mt4_request_sync()"), TABLE_INTEGRATIONS, &args,
+	queued = execute(open_for_writing("wfx_mt4_request_sync()", TABLE_INTEGRATIONS), TABLE_INTEGRATIONS, &args,
 					 "UPDATE @mt4_integrations SET"
 					 "   next_sync_at = {mt4_integrations.next_sync_at<'-infinity'}"
 					 " WHERE is_active AND CASE WHEN $1 IS NULL"
@@ -416,7 +416,7 @@ wfx_mt4_upload_credential(PG_FUNCTION_ARGS)
 	hide_statement("wfx_mt4_upload_credential()", &callback);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	catalog = open_for_writing("wfx_mt4_upload_credential()");
+	catalog = open_for_writing("wfx_mt4_upload_credential()", TABLE_CREDENTIALS);
 	claim_assignments();
 	check_new_credential(catalog, fcinfo);
 	values[0] = insert_credential(catalog, fcinfo);
@@ -445,7 +445,7 @@ wfx_mt4_assign_credential(PG_FUNCTION_ARGS)
 	pass_argument(&credential, fcinfo, 1, UUIDOID);
 	pass_argument(&both, fcinfo, 0, UUIDOID);
 	pass_argument(&both, fcinfo, 1, UUIDOID);
-	catalog = open_for_writing("wfx_mt4_assign_credential()");
+	catalog = open_for_writing("wfx_mt4_assign_credential()", TABLE_CREDENTIALS);
 	claim_assignments();
 	if (execute(catalog, TABLE_TRADERS, &trader, "SELECT FROM @traders WHERE id = $1") == 0)
 		raise_unknown("trader");
@@ -616,7 +616,7 @@ wfx_mt4_prune_history(PG_FUNCTION_ARGS)
 	if (DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(0), IntervalPGetDatum(&zero))))
 		bad_argument("keep", "it must not be negative", NULL);
 	pass_argument(&args, fcinfo, 0, INTERVALOID);
-	catalog = open_for_writing("wfx_mt4_prune_history()");
+	catalog = open_for_writing("wfx_mt4_prune_history()", TABLE_HISTORY);
 	removed = execute(catalog, TABLE_HISTORY, &args,
 					  "DELETE FROM @sync_history h WHERE h.duration_ms IS NOT NULL"
 					  "   AND h.synced_at < {sync_history.synced_at<clock_timestamp() - $1}");

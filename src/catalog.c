@@ -244,14 +244,27 @@ catalog_sql(const Catalog *catalog, const char *template)
 	return sql.data;
 }
 
-/* The tables of superusers among ours, as an array of oid; how many in *n. */
+/*
+ * Waits until no other session has a table from first on locked against writing.
+ * While these locks are held, until the transaction ends, nobody can give the
+ * tables a trigger, rule or column.
+ */
+void
+catalog_lock_tables(const Catalog *catalog, CatalogTable first)
+{
+	for (int t = first; t < CATALOG_TABLES; t++)
+		db_execute(catalog->tables[t].owner, NULL,
+				   psprintf("LOCK TABLE %s IN ROW EXCLUSIVE MODE", catalog->tables[t].name));
+}
+
+/* The tables from first on that superusers own, as an array of oid; *n of them. */
 static Datum
-superusers_tables(const Catalog *catalog, int *n)
+superusers_tables(const Catalog *catalog, CatalogTable first, int *n)
 {
 	Datum		relids[CATALOG_TABLES];
 
 	*n = 0;
-	for (int t = 0; t < CATALOG_TABLES; t++)
+	for (int t = first; t < CATALOG_TABLES; t++)
 	{
 		if (superuser_arg(catalog->tables[t].owner))
 			relids[(*n)++] = ObjectIdGetDatum(catalog->tables[t].relid);
@@ -260,29 +273,18 @@ superusers_tables(const Catalog *catalog, int *n)
 }
 
 /*
- * Waits for the tables: with these locks nobody can give them a trigger, rule
- * or column.  Kept until the transaction ends.
- */
-void
-catalog_lock_tables(const Catalog *catalog)
-{
-	for (int t = 0; t < CATALOG_TABLES; t++)
-		db_execute(catalog->tables[t].owner, NULL,
-				   psprintf("LOCK TABLE %s IN ROW EXCLUSIVE MODE", catalog->tables[t].name));
-}
-
-/*
  * Code of others must not run with a superuser's rights: where a table's owner
  * is one, refuses triggers, rules, defaults and checks, of the table and of what
- * inherits from it, whose functions belong to somebody who is not.
+ * inherits from it, whose functions belong to somebody who is not.  Looks at the
+ * tables from first on.
  */
 void
-catalog_check_code(const Catalog *catalog)
+catalog_check_code(const Catalog *catalog, CatalogTable first)
 {
 	DbArgs		args = {0};
 	DbRows	   *rows;
 	int			n;
-	Datum		relids = superusers_tables(catalog, &n);
+	Datum		relids = superusers_tables(catalog, first, &n);
 
 	if (n == 0)
 		return;

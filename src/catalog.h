@@ -9,7 +9,7 @@
 #include "db.h"
 #include "wfx_mt4.h"
 
-/* The tables of the SQL contract, section 2. */
+/* The tables of the SQL contract, section 2; a sync writes those from performance on. */
 typedef enum CatalogTable
 {
 	TABLE_TRADERS,
@@ -53,8 +53,8 @@ extern void catalog_read_providers(Catalog *catalog);
 extern void catalog_close(Catalog *catalog);
 extern const char *catalog_table_name(CatalogTable table);
 extern Oid	catalog_owner(const Catalog *catalog, CatalogTable table);
-extern void catalog_lock_tables(const Catalog *catalog);
-extern void catalog_check_code(const Catalog *catalog);
+extern void catalog_lock_tables(const Catalog *catalog, CatalogTable first);
+extern void catalog_check_code(const Catalog *catalog, CatalogTable first);
 extern char *catalog_sql(const Catalog *catalog, const char *template);
 extern const WfxProvider *catalog_provider(const Catalog *catalog, const char *name, const char *host);
 

@@ -835,8 +835,8 @@ write_snapshots(const Batch *batch)
 static void
 check_code(const Catalog *catalog)
 {
-	catalog_lock_tables(catalog);
-	catalog_check_code(catalog);
+	catalog_lock_tables(catalog, TABLE_PERFORMANCE);
+	catalog_check_code(catalog, TABLE_PERFORMANCE);
 }
 
 /* All of a batch, or nothing. */
@@ -912,7 +912,7 @@ lock_free_rows(void *arg)
 	LockAttempt *attempt = arg;
 
 	memset(attempt->free, 0, sizeof(bool) * attempt->batch->n);
-	catalog_lock_tables(attempt->batch->catalog);
+	catalog_lock_tables(attempt->batch->catalog, TABLE_PERFORMANCE);
 	memset(attempt->free, 1, sizeof(bool) * attempt->batch->n);
 	lock_rows(attempt, TABLE_INTEGRATIONS, "$1");
 	lock_rows(attempt, TABLE_PERFORMANCE, "$2");
@@ -1072,7 +1072,7 @@ store_refusals(const Batch *batch)
 static void
 check_without_locks(void *arg)
 {
-	catalog_check_code(arg);
+	catalog_check_code(arg, TABLE_PERFORMANCE);
 }
 
 /* Nothing may be written at all: every account says why. */

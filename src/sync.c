@@ -313,7 +313,7 @@ start_request(void *arg, void *owner, HttpHeaders *headers)
 {
 	Round	   *round = arg;
 	WfxTask    *task = owner;
-	WfxCause	cause = {WFX_OK};
+	WfxCause	cause = {.code = WFX_OK};
 
 	if (!check_pause(round, task->integration, &cause))
 	{
@@ -442,7 +442,7 @@ static void
 take_trades(Round *round, WfxTask *task, const HttpResponse *response)
 {
 	WfxAnswer	answer = answer_of(task, response);
-	WfxCause	cause = {WFX_OK};
+	WfxCause	cause = {.code = WFX_OK};
 	char		hint[WFX_RETRY_MAX + 1];
 
 	if (response->failure == HTTP_DONE &&
