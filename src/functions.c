@@ -193,6 +193,7 @@ fetch_and_store(Catalog *catalog, WfxTask *tasks, int n, bool manual, bool claim
 		{
 			sync_library_check();
 			catalog_read_providers(catalog);
+			store_note_observed(catalog, tasks, n);
 			sync_fetch(catalog, tasks, n, &options);
 			/* what was looked up before the wait may have changed meanwhile */
 			store_results(catalog_open(), tasks, n, manual);
@@ -381,6 +382,7 @@ run_due(DueRun *run, int limit)
 	if (run->n == 0)
 		return;
 	catalog_read_providers(run->catalog);
+	store_note_observed(run->catalog, run->tasks, run->n);
 	db_commit();
 
 	sync_fetch(run->catalog, run->tasks, run->n, &options);

@@ -113,12 +113,11 @@ read_integration(DbRows *rows, int r, WfxIntegration *i)
 	i->configuration = DatumGetInt64(db_value(rows, r, 6, INT8OID, &isnull));
 	i->trader_id = uuid_value(rows, r, 7, &i->has_trader);
 	i->successor = uuid_value(rows, r, 8, &i->superseded);
-	i->observed_at = time_value(rows, r, 9, &i->has_observed_at);
-	i->next_sync_at = time_value(rows, r, 10, &i->has_next_sync_at);
+	i->next_sync_at = time_value(rows, r, 9, &i->has_next_sync_at);
 	i->requested = i->has_next_sync_at && TIMESTAMP_IS_NOBEGIN(i->next_sync_at);
-	i->poll_seconds = DatumGetFloat8(db_value(rows, r, 11, FLOAT8OID, &isnull));
-	i->failures = DatumGetInt32(db_value(rows, r, 12, INT4OID, &isnull));
-	i->paused_until = time_value(rows, r, 13, &isnull);
+	i->poll_seconds = DatumGetFloat8(db_value(rows, r, 10, FLOAT8OID, &isnull));
+	i->failures = DatumGetInt32(db_value(rows, r, 11, INT4OID, &isnull));
+	i->paused_until = time_value(rows, r, 12, &isnull);
 	if (i->account_id == NULL)
 		i->account_id = "";
 	if (i->token == NULL)
@@ -161,7 +160,7 @@ store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids, int n
 					 "SELECT i.id, i.mt4_account_id::text, i.mt4_api_token::text,"
 					 "       i.mt4_server_endpoint::text, i.mt4_provider::text,"
 					 "       coalesce(lower(i.mt4_platform::text) = 'mt5', false), %s, t.id,"
-					 "       nullif(%s, i.id), {performance_data.observed_at>p.observed_at},"
+					 "       nullif(%s, i.id),"
 					 "       {mt4_integrations.next_sync_at>i.next_sync_at},"
 					 "       greatest(coalesce(extract(epoch FROM i.poll_interval)::float8, 0),"
 					 "                CASE WHEN i.poll_interval IS NULL THEN 0 ELSE 1 END),"
@@ -173,7 +172,6 @@ store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids, int n
 					 "           AND x.mt4_api_token = i.mt4_api_token)"
 					 "  FROM @mt4_integrations i"
 					 "  LEFT JOIN LATERAL (SELECT %s AS id) t ON true"
-					 "  LEFT JOIN @performance_data p ON p.trader_id = t.id"
 					 " WHERE i.is_active%s"
 					 " ORDER BY i.next_sync_at NULLS FIRST, i.id",
 					 CONFIGURATION, NEWEST_OF_T, TRADER_OF_I, filters[scope]);
@@ -833,10 +831,22 @@ write_snapshots(const Batch *batch)
 
 /* With the tables locked, so that what is found to be harmless stays so. */
 static void
-check_code(const Catalog *catalog)
+check_code(const Catalog *catalog, CatalogTable first)
 {
-	catalog_lock_tables(catalog, TABLE_PERFORMANCE);
-	catalog_check_code(catalog, TABLE_PERFORMANCE);
+	catalog_lock_tables(catalog, first);
+	catalog_check_code(catalog, first);
+}
+
+/* Tables are in order: a batch of failures writes nothing before integrations. */
+static CatalogTable
+first_written(const Batch *batch)
+{
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (succeeded(batch->tasks[i]))
+			return TABLE_PERFORMANCE;
+	}
+	return TABLE_INTEGRATIONS;
 }
 
 /* All of a batch, or nothing. */
@@ -845,7 +855,7 @@ write_batch(void *arg)
 {
 	Batch	   *batch = arg;
 
-	check_code(batch->catalog);
+	check_code(batch->catalog, first_written(batch));
 	write_integrations(batch);
 	write_performance(batch);
 	write_history(batch);
@@ -912,10 +922,11 @@ lock_free_rows(void *arg)
 	LockAttempt *attempt = arg;
 
 	memset(attempt->free, 0, sizeof(bool) * attempt->batch->n);
-	catalog_lock_tables(attempt->batch->catalog, TABLE_PERFORMANCE);
+	catalog_lock_tables(attempt->batch->catalog, first_written(attempt->batch));
 	memset(attempt->free, 1, sizeof(bool) * attempt->batch->n);
 	lock_rows(attempt, TABLE_INTEGRATIONS, "$1");
-	lock_rows(attempt, TABLE_PERFORMANCE, "$2");
+	if (first_written(attempt->batch) == TABLE_PERFORMANCE)
+		lock_rows(attempt, TABLE_PERFORMANCE, "$2");
 }
 
 static int
@@ -1010,11 +1021,17 @@ was_refused(const WfxTask *task)
 	return task->not_stored;
 }
 
+static bool
+can_be_stored(const WfxTask *task)
+{
+	return !task->not_stored;
+}
+
 /* The history alone: no row of it is ever locked by somebody else. */
 static void
 write_only_history(void *arg)
 {
-	check_code(((Batch *) arg)->catalog);
+	check_code(((Batch *) arg)->catalog, TABLE_HISTORY);
 	write_history(arg);
 }
 
@@ -1083,6 +1100,53 @@ refuse_all(WfxTask *tasks, int n, const ErrorData *error)
 		refuse(&tasks[i], error);
 }
 
+/* Reads what is stored of the batch's traders. */
+static void
+read_observed(void *arg)
+{
+	static const Field fields[] = {FIELD_TRADER};
+	Batch	   *batch = arg;
+	DbArgs		args = {0};
+	DbRows	   *rows;
+
+	add_fields(&args, batch, fields, lengthof(fields));
+	rows = db_query_latest(catalog_owner(batch->catalog, TABLE_PERFORMANCE), &args,
+						   catalog_sql(batch->catalog,
+									   "SELECT v.n::int4, {performance_data.observed_at>p.observed_at}"
+									   "  FROM @performance_data p"
+									   "  JOIN unnest($1) WITH ORDINALITY AS v(trader_id, n)"
+									   "    ON v.trader_id = p.trader_id"));
+	for (int r = 0; r < rows->n; r++)
+	{
+		bool		isnull;
+		WfxIntegration *i = batch->tasks[DatumGetInt32(db_value(rows, r, 0, INT4OID, &isnull)) - 1]->integration;
+
+		i->observed_at = time_value(rows, r, 1, &i->has_observed_at);
+	}
+}
+
+/*
+ * Notes in the tasks when what is stored of their traders was observed, so that
+ * store_results() can tell whether somebody else has stored something since.
+ * Tasks for which that cannot be read are settled with the error.
+ */
+void
+store_note_observed(const Catalog *catalog, WfxTask *tasks, int n)
+{
+	Batch		batch = {.catalog = catalog, .n = n};
+	ErrorData  *error;
+
+	batch.tasks = palloc(sizeof(WfxTask *) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+		batch.tasks[i] = &tasks[i];
+	error = db_try(read_observed, &batch, LOCK_WAIT_MS);
+	for (int i = 0; i < n && error != NULL; i++)
+	{
+		refuse(&tasks[i], error);
+		tasks[i].state = TASK_SETTLED;
+	}
+}
+
 /*
  * Records the results of settled tasks: each either completely or not at all.
  * Afterwards a task whose cause is internal and not_stored could not be stored,
@@ -1111,12 +1175,9 @@ store_results(const Catalog *catalog, WfxTask *tasks, int n, bool manual)
 	{
 		Batch		batch = {catalog, pointers + from, Min(BATCH_SIZE, settled - from), manual,
 		GetCurrentTimestamp(), &lock_failures};
-		Batch		work = batch;
 
-		/* what is set aside leaves the list that is worked on */
-		work.tasks = palloc(sizeof(WfxTask *) * batch.n);
-		memcpy(work.tasks, batch.tasks, sizeof(WfxTask *) * batch.n);
-		store_batch(work, false);
+		/* a list of its own, because what is set aside leaves it */
+		store_batch(select_tasks(&batch, can_be_stored), false);
 		store_refusals(&batch);
 	}
 	MemoryContextSwitchTo(old);
@@ -1142,7 +1203,7 @@ claim_rows(void *arg)
 	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * Max(work->n, 1));
 	bool		known;
 
-	check_code(work->catalog);
+	check_code(work->catalog, TABLE_INTEGRATIONS);
 	for (int i = 0; i < work->n; i++)
 		ids[i] = work->tasks[i].integration->id;
 	db_arg(&args, UUIDARRAYOID, uuid_array(ids, work->n), false);

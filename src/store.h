@@ -25,6 +25,7 @@ extern TimestampTz store_pause(const Catalog *catalog, const char *endpoint, con
 extern pg_uuid_t *store_due(const Catalog *catalog, int limit, int *n, int64 *due);
 extern int	store_claims_left(void);
 extern void store_claim(const Catalog *catalog, WfxTask *tasks, int n, double lease_seconds);
+extern void store_note_observed(const Catalog *catalog, WfxTask *tasks, int n);
 extern void store_results(const Catalog *catalog, WfxTask *tasks, int n, bool manual);
 
 #endif							/* WFX_MT4_STORE_H */

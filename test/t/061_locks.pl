@@ -103,6 +103,18 @@ subtest 'a locked table' => sub {
 	}
 };
 
+subtest 'a table that cannot even be read' => sub {
+	$test->provider->control('POST', 'reset');
+	my ($result, $seconds) =
+	  sync_all_while('LOCK TABLE performance_data', "SET lock_timeout = '200ms'");
+	is($result->{failed}, 20, 'all fail');
+	like($result->{errors}[0], qr/Failed to store account data: 55P03/, 'error');
+	cmp_ok($seconds, '<', 3, "took $seconds s");
+	is($test->provider->stats->{requests}, 0, 'nothing was asked');
+	is($test->sql(q{SELECT count(*) FROM mt4_integrations WHERE error_code = 'internal'}),
+		20, 'the status tells');
+};
+
 $holder->quit;
 $test->stop;
 done_testing();
