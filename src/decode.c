@@ -307,8 +307,9 @@ portable_text(const char *text, size_t length, size_t *new_length)
 		}
 		else
 		{
-			if (in_string && *s == '\\' && i + 1 < length && (unsigned char) text[i + 1] < 0x80)
-				n = 2;
+			/* an escape goes as it is: json-c knows which ones there are */
+			if (in_string && *s == '\\' && i + 1 < length)
+				n = 1 + cause_utf8_length(s + 1, length - i - 1);
 			else if (*s == '"')
 				in_string = !in_string;
 			memcpy(copy + used, s, n);

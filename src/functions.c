@@ -376,6 +376,8 @@ run_due(DueRun *run, int limit)
 	run->catalog = catalog_open();
 	begin_restricted(run->catalog);
 	run->tasks = claim_due(run->catalog, limit, CLAIM_FOR_SESSION, &run->n, &due);
+	if (run->n == 0)
+		return;
 	catalog_check_code(run->catalog, TABLE_PERFORMANCE);
 	store_claim(run->catalog, run->tasks, run->n, LEASE_S(run->n));
 	run->n = keep_claimed(run->tasks, run->n);

@@ -331,7 +331,7 @@ typedef struct Batch
 	int			n;
 	bool		manual;
 	TimestampTz now;
-	int		   *lock_failures;	/* of the whole call, after the first wait */
+	int		   *lock_failures;	/* after the first wait */
 } Batch;
 
 static bool
@@ -965,6 +965,9 @@ set_locked_aside(Batch *batch)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
+	/* one account's error of another kind: dividing will find it */
+	if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		return;
 	locked.message = "a row of the account is locked by another session";
 	for (int i = 0; i < batch->n; i++)
 	{
@@ -976,6 +979,15 @@ set_locked_aside(Batch *batch)
 			batch->tasks[left++] = batch->tasks[i];
 	}
 	batch->n = left;
+}
+
+/* Counts the locks that dividing ran into; true when there are too many. */
+static bool
+gives_up(const Batch *batch, const ErrorData *error, bool waited)
+{
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE || !waited)
+		return false;
+	return ++*batch->lock_failures > MAX_LOCK_FAILURES;
 }
 
 /*
@@ -994,9 +1006,7 @@ store_batch(Batch batch, bool waited)
 				   batch.n > 1 || waited ? BATCH_LOCK_WAIT_MS : LOCK_WAIT_MS);
 	if (error == NULL)
 		return;
-	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && waited)
-		(*batch.lock_failures)++;
-	if (batch.n == 1 || *batch.lock_failures > MAX_LOCK_FAILURES)
+	if (batch.n == 1 || gives_up(&batch, error, waited))
 	{
 		for (int i = 0; i < batch.n; i++)
 			refuse(batch.tasks[i], error);
@@ -1040,10 +1050,14 @@ static void
 store_refused(Batch batch)
 {
 	Batch		half = batch;
+	ErrorData  *error;
 
-	if (batch.n == 0 || db_try(write_batch, &batch, BATCH_LOCK_WAIT_MS) == NULL)
+	if (batch.n == 0)
 		return;
-	if (batch.n == 1 || *batch.lock_failures > MAX_LOCK_FAILURES)
+	error = db_try(write_batch, &batch, BATCH_LOCK_WAIT_MS);
+	if (error == NULL)
+		return;
+	if (batch.n == 1 || gives_up(&batch, error, true))
 	{
 		(void) db_try(write_only_history, &batch, BATCH_LOCK_WAIT_MS);
 		return;
@@ -1162,7 +1176,6 @@ store_results(const Catalog *catalog, WfxTask *tasks, int n, bool manual)
 	ErrorData  *error = db_try(check_without_locks, unconstify(Catalog *, catalog), LOCK_WAIT_MS);
 	WfxTask   **pointers = palloc(sizeof(WfxTask *) * Max(n, 1));
 	int			settled = 0;
-	int			lock_failures = 0;
 
 	if (error != NULL)
 		refuse_all(tasks, n, error);
@@ -1173,6 +1186,7 @@ store_results(const Catalog *catalog, WfxTask *tasks, int n, bool manual)
 	}
 	for (int from = 0; from < settled; from += BATCH_SIZE)
 	{
+		int			lock_failures = 0;
 		Batch		batch = {catalog, pointers + from, Min(BATCH_SIZE, settled - from), manual,
 		GetCurrentTimestamp(), &lock_failures};
 
@@ -1225,9 +1239,12 @@ claim_rows(void *arg)
 static void
 claim_range(ClaimWork work)
 {
-	ErrorData  *error = db_try(claim_rows, &work, LOCK_WAIT_MS);
+	ErrorData  *error;
 	ClaimWork	half = work;
 
+	if (work.n == 0)
+		return;
+	error = db_try(claim_rows, &work, LOCK_WAIT_MS);
 	if (error == NULL)
 		return;
 	for (int i = 0; i < work.n; i++)

@@ -54,6 +54,21 @@ like(
 	'the history tells why');
 $test->sql('DROP TRIGGER no_two ON mt4_integrations');
 
+# one that fails whatever the rows are, with and without any
+$test->sql(
+	"CREATE FUNCTION frozen() RETURNS trigger LANGUAGE plpgsql AS \$\$
+	  BEGIN RAISE 'frozen'; END \$\$;
+	CREATE TRIGGER frozen BEFORE UPDATE ON mt4_integrations
+	  FOR EACH STATEMENT EXECUTE FUNCTION frozen()");
+$test->sql('CALL wfx_mt4_run_due()');
+$test->sql('ALTER TABLE mt4_integrations DISABLE TRIGGER frozen');
+$test->sql("UPDATE mt4_integrations SET next_sync_at = 'infinity'");
+$test->sql('ALTER TABLE mt4_integrations ENABLE TRIGGER frozen');
+$test->sql('CALL wfx_mt4_run_due()');
+is($test->sql('SELECT count(*) FROM sync_history WHERE error_message ~ \'frozen\''),
+	1, 'a trigger that always raises ends no session');
+$test->sql('DROP TRIGGER frozen ON mt4_integrations');
+
 # a row that somebody has locked
 $test->sql($due);
 my $locker = $test->session;

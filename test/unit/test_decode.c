@@ -278,6 +278,8 @@ static const Vector values[] = {
 		"the answer contains NaN or Infinity"),
 	ROW("00", "{\"balance\":1,\"x\":00}", WFX_NOT_JSON, NOT_VALID),
 	ROW("a point without digits", "{\"balance\":1.}", WFX_NOT_JSON, NOT_VALID),
+	ROW("an escape that there is not", "{\"balance\":1,\"x\":\"\\\xC3\xA9\"}", WFX_NOT_JSON, NOT_VALID),
+	ROW("an escaped backslash before a character", "{\"balance\":1,\"x\":\"\\\\\xC3\xA9\"}", WFX_OK, "1"),
 	ROW("a padded exponent", "{\"balance\":1e-05}", WFX_OK, "1e-05"),
 	ROW("just below the limit", "{\"balance\":999999999999999.99}", WFX_OK, "999999999999999.99"),
 	ROW("just at the limit", "{\"balance\":1.0e15}", WFX_BAD_DATA, NULL),
