@@ -20,6 +20,7 @@
 
 #include "functions.h"
 #include "http.h"
+#include "store.h"
 #include "sync.h"
 
 PG_FUNCTION_INFO_V1(wfx_mt4_link);
@@ -518,10 +519,7 @@ wfx_mt4_status(PG_FUNCTION_ARGS)
 							 "   " FRESHNESS " AS freshness"
 							 "  FROM @mt4_integrations i"
 							 "  LEFT JOIN @trading_credentials c ON c.id = i.credential_id"
-							 "  LEFT JOIN LATERAL (SELECT a.trader_id FROM @credential_assignments a"
-							 "     WHERE a.credential_id = i.credential_id"
-							 "     ORDER BY a.assigned_at DESC NULLS LAST, a.id DESC LIMIT 1) l ON true"
-							 "  LEFT JOIN @traders t ON t.id = l.trader_id"
+							 "  LEFT JOIN @traders t ON t.id = " TRADER_OF_I
 							 " WHERE ($3 IS NULL OR i.id > $3)"
 							 "   AND ($5 IS NULL OR position(lower($5) IN lower(concat_ws(' ',"
 							 "     t.full_name, c.account_number, i.mt4_account_id))) > 0)) s"
@@ -563,16 +561,8 @@ wfx_mt4_leaderboard(PG_FUNCTION_ARGS)
 							 "      AS profit) f"
 							 "    ORDER BY f.profit DESC NULLS LAST, achieved_at NULLS LAST, t.id"
 							 "    LIMIT $1) b"
-							 "  LEFT JOIN LATERAL (SELECT m.is_active, m.last_sync, m.poll_interval"
-							 "     FROM @credential_assignments a"
-							 "     JOIN @mt4_integrations m ON m.credential_id = a.credential_id"
-							 "      AND m.is_active"
-							 "    WHERE a.trader_id = b.trader_id AND NOT EXISTS ("
-							 "      SELECT FROM @credential_assignments n"
-							 "       WHERE n.credential_id = a.credential_id"
-							 "         AND (coalesce(n.assigned_at, '-infinity'), n.id)"
-							 "           > (coalesce(a.assigned_at, '-infinity'), a.id))"
-							 "    ORDER BY m.created_at DESC NULLS LAST, m.id DESC LIMIT 1) i ON true"
+							 "  JOIN @traders t ON t.id = b.trader_id"
+							 "  LEFT JOIN @mt4_integrations i ON i.id = " NEWEST_OF_T
 							 " ORDER BY b.place, b.trader_id"));
 	return (Datum) 0;
 }

@@ -15,8 +15,8 @@
 #include "wfx_mt4.h"
 
 /*
- * WFX_CLAIM_CLASS: the fourth field of an advisory lock's tag is 1 or 2 for the locks that SQL
- * functions take, so this class never meets those of an application.
+ * The fourth field of an advisory lock's tag is 1 or 2 for the locks that SQL
+ * functions take, so this class and WFX_CLAIM_CLASS never meet an application's.
  */
 #define ASSIGNMENT_LOCK_CLASS	0x574E
 

@@ -11,6 +11,30 @@
 #include "db.h"
 #include "wfx_mt4.h"
 
+/*
+ * Whose account it is, in the one place where that is said: parts of templates,
+ * with the table aliases that their comments name.
+ */
+
+/* The trader of row i: a credential counts for its latest assignment only. */
+#define TRADER_OF_I \
+	"(SELECT tr.id FROM (" \
+	"   SELECT ca.trader_id FROM @credential_assignments ca" \
+	"    WHERE ca.credential_id = i.credential_id" \
+	"    ORDER BY ca.assigned_at DESC NULLS LAST, ca.id DESC LIMIT 1) la" \
+	"  JOIN @traders tr ON tr.id = la.trader_id)"
+
+/* The newest active integration of trader t.id: it alone writes for him. */
+#define NEWEST_OF_T \
+	"(SELECT ni.id FROM @credential_assignments na" \
+	"   JOIN @mt4_integrations ni ON ni.credential_id = na.credential_id AND ni.is_active" \
+	"  WHERE na.trader_id = t.id" \
+	"    AND NOT EXISTS (SELECT FROM @credential_assignments nb" \
+	"                     WHERE nb.credential_id = na.credential_id" \
+	"                       AND (coalesce(nb.assigned_at, '-infinity'), nb.id)" \
+	"                         > (coalesce(na.assigned_at, '-infinity'), na.id))" \
+	"  ORDER BY ni.created_at DESC NULLS LAST, ni.id DESC LIMIT 1)"
+
 /* Which integrations to read. */
 typedef enum StoreScope
 {
