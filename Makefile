@@ -10,13 +10,19 @@ OBJS = \
 	src/claim.o \
 	src/db.o \
 	src/decode.o \
+	src/due.o \
 	src/functions.o \
 	src/http.o \
+	src/launcher.o \
 	src/provider.o \
+	src/queue.o \
+	src/refresh.o \
 	src/schedule.o \
+	src/shared.o \
 	src/store.o \
 	src/sync.o \
-	src/wfx_mt4.o
+	src/wfx_mt4.o \
+	src/worker.o
 PGFILEDESC = "wfx_mt4 - synchronises MetaTrader accounts into a leaderboard"
 
 # sql/ is what gets installed: one base script, then one script per upgrade.

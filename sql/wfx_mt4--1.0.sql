@@ -206,6 +206,16 @@ CREATE TRIGGER protect_builtin_truncate
     BEFORE TRUNCATE ON @extschema@.wfx_mt4_providers
     FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.wfx_mt4_protect_providers();
 
+-- Which database the application's tables belong to: wfx_mt4_create_tables()
+-- says so.  A dump does not have it, and a copy of a database has another oid, so
+-- that no worker asks with production's tokens from a restored database.
+CREATE TABLE @extschema@.wfx_mt4__home (database oid PRIMARY KEY);
+COMMENT ON TABLE @extschema@.wfx_mt4__home IS
+    'private: the database whose tables these are';
+COMMENT ON COLUMN @extschema@.wfx_mt4__home.database IS
+    'oid in pg_database';
+REVOKE ALL ON TABLE @extschema@.wfx_mt4__home FROM PUBLIC;
+
 --
 -- Linking
 --
@@ -366,6 +376,16 @@ COMMENT ON FUNCTION @extschema@.wfx_mt4_request_sync(uuid) IS
     'Queues a sync of one integration, or of all active ones, before everything that is due; returns how many.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_request_sync(uuid) FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.wfx_mt4_refresh()
+RETURNS trigger
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_refresh';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_refresh() IS
+    'Trigger, AFTER a row or statement: queues the integrations that are concerned. Never waits, never fails the statement.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_refresh() FROM PUBLIC;
+
 --
 -- Showing
 --
@@ -447,6 +467,45 @@ AS 'MODULE_PATHNAME', 'wfx_mt4_leaderboard';
 COMMENT ON FUNCTION @extschema@.wfx_mt4_leaderboard(integer) IS
     'Ranks the approved traders by profit percentage; equal ones by who reached it first.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_leaderboard(integer) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_equity_curve(
+    trader_id uuid,
+    since timestamptz DEFAULT NULL,
+    points integer DEFAULT 200)
+RETURNS TABLE (
+    observed_at timestamptz,
+    balance numeric,
+    equity numeric)
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_equity_curve';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_equity_curve(uuid, timestamptz, integer) IS
+    'Shows a trader''s observed balance and equity over time, thinned to at most that many points.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_equity_curve(uuid, timestamptz, integer) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_worker_status()
+RETURNS TABLE (
+    database text,
+    pid integer,
+    state text,
+    reason text,
+    started_at timestamptz,
+    in_flight integer,
+    due bigint,
+    synced bigint,
+    failed bigint,
+    bytes_received bigint,
+    last_cycle_at timestamptz,
+    p50_ms double precision,
+    p95_ms double precision)
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_worker_status';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_worker_status() IS
+    'Shows the background worker of each listed database: what it does, or why there is none.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_worker_status() FROM PUBLIC;
 
 --
 -- Credentials
@@ -873,7 +932,8 @@ AS $fn$
     ('performance_data', '{trader_id}', true, NULL),
     ('mt4_integrations', '{credential_id}', false, NULL),
     ('mt4_integrations', '{paused_until}', false, '(paused_until IS NOT NULL)'),
-    ('sync_history', '{integration_id,synced_at}', false, NULL)
+    ('sync_history', '{integration_id,synced_at}', false, NULL),
+    ('account_snapshots', '{trader_id,observed_at}', false, NULL)
 $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4__table_indexes() IS
     'private: indexes that the tables need';
@@ -903,6 +963,15 @@ $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4__table_triggers(regnamespace) IS
     'private: row triggers that the tables need, all of them BEFORE';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_triggers(regnamespace) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__table_here()
+RETURNS void
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4__table_here';
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_here() IS
+    'private: notes that the tables belong to this database';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_here() FROM PUBLIC;
 
 -- A unique index must be one that ON CONFLICT and foreign keys can use, on
 -- exactly these columns; any other has to begin with them.
@@ -1637,6 +1706,8 @@ BEGIN
        INTO object, action
       USING ext, app;
     RETURN NEXT;
+
+    EXECUTE format('SELECT %s.wfx_mt4__table_here()', ext);
 END
 $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4_create_tables() IS

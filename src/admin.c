@@ -2,7 +2,7 @@
  * admin.c
  *
  * The functions callable from SQL that manage and show rows: linking, tokens,
- * credentials, requests, status and leaderboard; and the two triggers on
+ * credentials, requests, status and leaderboard; and the triggers on
  * mt4_integrations.  No function here asks a provider.
  */
 #include "postgres.h"
@@ -12,6 +12,8 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "access/xlog.h"
+#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -33,7 +35,10 @@ PG_FUNCTION_INFO_V1(wfx_mt4_status);
 PG_FUNCTION_INFO_V1(wfx_mt4_leaderboard);
 PG_FUNCTION_INFO_V1(wfx_mt4_upload_credential);
 PG_FUNCTION_INFO_V1(wfx_mt4_assign_credential);
+PG_FUNCTION_INFO_V1(wfx_mt4_equity_curve);
+PG_FUNCTION_INFO_V1(wfx_mt4_worker_status);
 PG_FUNCTION_INFO_V1(wfx_mt4_prune_history);
+PG_FUNCTION_INFO_V1(wfx_mt4__table_here);
 PG_FUNCTION_INFO_V1(wfx_mt4_clear_token);
 PG_FUNCTION_INFO_V1(wfx_mt4_wake);
 
@@ -319,6 +324,10 @@ wfx_mt4_request_sync(PG_FUNCTION_ARGS)
 					 "   next_sync_at = {mt4_integrations.next_sync_at<'-infinity'}"
 					 " WHERE is_active AND CASE WHEN $1 IS NULL"
 					 "   THEN next_sync_at IS DISTINCT FROM 'infinity' ELSE id = $1 END");
+	if (PG_ARGISNULL(0))
+		shared_note_any();
+	else if (queued > 0)
+		shared_note_changed(PG_GETARG_UUID_P(0));
 	set_http_status(queued == 0 && !PG_ARGISNULL(0) ? "404" : "202");
 	PG_RETURN_INT64(queued);
 }
@@ -593,6 +602,147 @@ wfx_mt4_recent_syncs(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* A trader's balance and equity over time, at most that many points. */
+Datum
+wfx_mt4_equity_curve(PG_FUNCTION_ARGS)
+{
+	Catalog	   *catalog = catalog_open();
+	DbArgs		args = {0};
+
+	require_argument(fcinfo, 2, "points");
+	if (PG_GETARG_INT32(2) < 1)
+		bad_argument("points", "it must be positive", NULL);
+	pass_argument(&args, fcinfo, 0, UUIDOID);
+	pass_argument(&args, fcinfo, 1, TIMESTAMPTZOID);
+	pass_argument(&args, fcinfo, 2, INT4OID);
+	/* evenly thinned; the latest point always stays */
+	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_SNAPSHOTS), &args,
+				   catalog_sql(catalog,
+							   "SELECT c.at, c.balance, c.equity"
+							   "  FROM (SELECT {account_snapshots.observed_at>s.observed_at} AS at,"
+							   "     s.balance::numeric, s.equity::numeric,"
+							   "     row_number() OVER (ORDER BY s.observed_at, s.integration_id) AS k,"
+							   "     count(*) OVER () AS n"
+							   "    FROM @account_snapshots s WHERE s.trader_id = $1"
+							   "      AND ($2 IS NULL OR {account_snapshots.observed_at>s.observed_at} >= $2)) c"
+							   " WHERE c.n <= $3 OR c.k * $3 / c.n > (c.k - 1) * $3 / c.n"
+							   " ORDER BY c.at"));
+	return (Datum) 0;
+}
+
+/* The duration that a share of the requests did not exceed, in ms; -1: unknown. */
+static double
+percentile(const WorkerCounters *counters, double share)
+{
+	uint64		total = 0;
+	uint64		seen = 0;
+
+	for (int i = 0; i < SHARED_BUCKETS; i++)
+		total += counters->latency[i];
+	for (int i = 0; i < SHARED_BUCKETS && total > 0; i++)
+	{
+		seen += counters->latency[i];
+		if (seen >= share * total)
+			return shared_bucket_ms(i);
+	}
+	return -1;
+}
+
+/* One row of wfx_mt4_worker_status(). */
+static void
+put_worker(ReturnSetInfo *result, const char *database, const WorkerSlot *slot,
+		   const char *state, const char *reason)
+{
+	const WorkerCounters *c = &slot->counters;
+	double		p50 = percentile(c, 0.50);
+	double		p95 = percentile(c, 0.95);
+	Datum		values[13];
+	bool		nulls[13] = {false};
+	int			n = 0;
+
+	values[n++] = CStringGetTextDatum(database);
+	nulls[n] = slot->pid == 0;
+	values[n++] = Int32GetDatum(slot->pid);
+	values[n++] = CStringGetTextDatum(state);
+	nulls[n] = reason[0] == '\0';
+	values[n++] = CStringGetTextDatum(reason);
+	nulls[n] = slot->pid == 0;
+	values[n++] = TimestampTzGetDatum(c->started_at);
+	values[n++] = Int32GetDatum(c->in_flight);
+	values[n++] = Int64GetDatum(c->due);
+	values[n++] = Int64GetDatum(c->synced);
+	values[n++] = Int64GetDatum(c->failed);
+	values[n++] = Int64GetDatum(c->bytes_received);
+	nulls[n] = c->last_cycle_at == 0;
+	values[n++] = TimestampTzGetDatum(c->last_cycle_at);
+	nulls[n] = p50 < 0;
+	values[n++] = Float8GetDatum(p50);
+	nulls[n] = p95 < 0;
+	values[n++] = Float8GetDatum(p95);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* Why there is no worker at all, NULL where there may be one. */
+static const char *
+no_workers(void)
+{
+	if (!shared_exists())
+		return "wfx_mt4 is not in shared_preload_libraries";
+	if (RecoveryInProgress())
+		return "the server is a standby";
+	if (shared_launcher() == 0)
+		return "the launcher does not run: see the server log, and raise max_worker_processes if it lacks a slot";
+	return NULL;
+}
+
+/* How the workers of all listed databases fare, and why this one has none. */
+Datum
+wfx_mt4_worker_status(PG_FUNCTION_ARGS)
+{
+	static const char *const states[] = {
+		[WORKER_ABSENT] = "absent", [WORKER_STARTING] = "starting", [WORKER_RUNNING] = "running",
+		[WORKER_WAITING] = "waiting", [WORKER_RESTORED] = "restored", [WORKER_ENDING] = "ending"
+	};
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	const char *database = get_database_name(MyDatabaseId);
+	const char *none = no_workers();
+	WorkerSlot *slots = palloc(sizeof(WorkerSlot) * SHARED_MAX_DATABASES);
+	WorkerSlot	empty = {0};
+	bool		listed = false;
+	int			n = shared_exists() ? shared_read_slots(slots) : 0;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < n; i++)
+	{
+		listed = listed || strcmp(slots[i].database, database) == 0;
+		put_worker(result, slots[i].database, &slots[i],
+				   none != NULL ? "absent" : states[slots[i].state],
+				   none != NULL ? none : slots[i].reason);
+	}
+	if (!listed)
+		put_worker(result, database, &empty, "absent",
+				   none != NULL ? none : "wfx_mt4.databases does not list this database");
+	return (Datum) 0;
+}
+
+/*
+ * Notes that the tables are this database's own, so that its worker may start: a
+ * restored or copied database does not have the note.
+ */
+Datum
+wfx_mt4__table_here(PG_FUNCTION_ARGS)
+{
+	Catalog	   *catalog = catalog_find();
+	DbArgs		args = {0};
+
+	db_arg(&args, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
+	db_execute(catalog->extension_owner, &args,
+			   catalog_sql(catalog, "INSERT INTO @extension.wfx_mt4__home (database) VALUES ($1)"
+						   " ON CONFLICT DO NOTHING"));
+	shared_note_any();
+	PG_RETURN_VOID();
+}
+
 /* Deletes what is older than that from our own history. */
 Datum
 wfx_mt4_prune_history(PG_FUNCTION_ARGS)
@@ -752,6 +902,22 @@ configuration_changed(const TriggerData *data)
 	return false;
 }
 
+/* Lets the worker look at the row, once it is committed. */
+static void
+note_changed(const TriggerData *data, HeapTuple row)
+{
+	int			number = column_number(data, "id", UUIDOID, UUIDOID);
+	bool		isnull = true;
+	Datum		id = 0;
+
+	if (number > 0)
+		id = heap_getattr(row, number, RelationGetDescr(data->tg_relation), &isnull);
+	if (isnull)
+		shared_note_any();
+	else
+		shared_note_changed(DatumGetUUIDP(id));
+}
+
 /*
  * Makes an integration due at once when it is new or is changed, unless the
  * statement says itself when it is due.
@@ -772,6 +938,7 @@ wfx_mt4_wake(PG_FUNCTION_ARGS)
 		row = with_column(data, row, pause, (Datum) 0, true);
 	if (number == 0)
 		return PointerGetDatum(row);
+	note_changed(data, row);
 	(void) heap_getattr(row, number, RelationGetDescr(data->tg_relation), &isnull);
 	/* a timestamp without time zone is kept in UTC, so both have this value */
 	if (update ? configuration_changed(data) && !column_changed(data, "next_sync_at") : isnull)

@@ -119,6 +119,66 @@ catalog_open(void)
 	return catalog;
 }
 
+/* Which table lacks the key by which its rows are found; NULL: none. */
+static char *
+table_without_key(const Catalog *catalog)
+{
+	static const char *const keys[CATALOG_TABLES] = {
+		"id", "id", "id", "trader_id", "id", NULL, "integration_id"
+	};
+
+	for (int t = 0; t < CATALOG_TABLES; t++)
+	{
+		DbArgs		args = {0};
+
+		if (keys[t] == NULL)
+			continue;
+		db_arg(&args, OIDOID, ObjectIdGetDatum(catalog->tables[t].relid), false);
+		db_arg(&args, TEXTOID, CStringGetTextDatum(keys[t]), false);
+		if (db_query_latest(InvalidOid, &args,
+							"SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid"
+							"   AND a.attnum = ANY (i.indkey) AND a.attname = $2"
+							" WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid LIMIT 1")->n == 0)
+			return pstrdup(catalog->tables[t].name);
+	}
+	return NULL;
+}
+
+/*
+ * What keeps a worker from serving this database, in words for an administrator;
+ * NULL: nothing.  *restored tells that it is only that the database came from
+ * elsewhere: its rows may be another server's to ask for.
+ */
+const char *
+catalog_obstacle(bool *restored)
+{
+	DbRows	   *rows = db_query_latest(InvalidOid, NULL,
+									   "SELECT extversion::text FROM pg_extension WHERE extname = 'wfx_mt4'");
+	DbArgs		args = {0};
+	Catalog    *catalog;
+	char	   *table;
+
+	*restored = false;
+	if (rows->n == 0)
+		return "waiting for CREATE EXTENSION wfx_mt4";
+	if (strcmp(db_text(rows, 0, 0), WFX_VERSION) != 0)
+		return psprintf("the library is version %s but the extension is version %s: restart the server, or run ALTER EXTENSION wfx_mt4 UPDATE",
+						WFX_VERSION, db_text(rows, 0, 0));
+	catalog = catalog_find();
+	for (int t = 0; t < CATALOG_TABLES; t++)
+	{
+		if (!OidIsValid(catalog->tables[t].relid))
+			return psprintf("waiting for table %s: run wfx_mt4_create_tables()", catalog->tables[t].name);
+	}
+	table = table_without_key(catalog);
+	if (table != NULL)
+		return psprintf("waiting for the primary key of table %s", table);
+	db_arg(&args, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
+	*restored = db_query_latest(catalog->extension_owner, &args,
+								catalog_sql(catalog, "SELECT FROM @extension.wfx_mt4__home WHERE database = $1"))->n == 0;
+	return *restored ? "the database was restored or copied: call wfx_mt4_create_tables() to start synchronising here" : NULL;
+}
+
 /* A table's plain name, for messages. */
 const char *
 catalog_table_name(CatalogTable table)

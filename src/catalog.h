@@ -47,6 +47,7 @@ typedef struct Catalog
 	WfxProvider *providers;
 } Catalog;
 
+extern const char *catalog_obstacle(bool *restored);
 extern Catalog *catalog_open(void);
 extern Catalog *catalog_find(void);
 extern void catalog_read_providers(Catalog *catalog);

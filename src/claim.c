@@ -117,6 +117,20 @@ claim_assignments(void)
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
+/* Gives back a claim of the session, if it has it. */
+void
+claim_release_held(const pg_uuid_t *id)
+{
+	for (int i = n_held - 1; i >= 0; i--)
+	{
+		if (memcmp(&held[i], id, UUID_LEN) == 0)
+		{
+			claim_release(id, CLAIM_FOR_SESSION);
+			return;
+		}
+	}
+}
+
 /* Gives back every claim of the session. */
 void
 claim_release_all(void)

@@ -20,6 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 
 #include "db.h"
 
@@ -33,6 +34,12 @@ typedef struct Scope
 
 static DbMode mode = DB_AS_FUNCTION;
 
+/* How many statements of ours are being run, one inside the other. */
+static int	depth = 0;
+
+/* Milliseconds that a piece of work may take in db_try(); 0: no limit. */
+static int	work_limit_ms = 0;
+
 /*
  * Chooses how the statements to come are run: with DB_RESTRICTED a trigger of
  * the tables' owner can neither change the role nor leave work for later.
@@ -41,6 +48,24 @@ void
 db_set_mode(DbMode new_mode)
 {
 	mode = new_mode;
+}
+
+/* Is a statement of the extension being run, so that a trigger fires by it? */
+bool
+db_is_working(void)
+{
+	return depth > 0;
+}
+
+/*
+ * Bounds each piece of work of db_try(), also when it is a trigger that takes
+ * long; running out of it is an error of that work.  For processes that have no
+ * statement_timeout.
+ */
+void
+db_limit_work(int milliseconds)
+{
+	work_limit_ms = milliseconds;
 }
 
 /* Sets a setting until the scope is left. */
@@ -88,12 +113,21 @@ static void
 run(DbArgs *args, const char *sql, bool read_only)
 {
 	DbArgs		none = {0};
-	int			rc;
+	volatile int rc = 0;
 
 	if (args == NULL)
 		args = &none;
-	rc = SPI_execute_with_args(sql, args->n, args->types, args->values, args->nulls,
-							   read_only, 0);
+	depth++;
+	PG_TRY();
+	{
+		rc = SPI_execute_with_args(sql, args->n, args->types, args->values, args->nulls,
+								   read_only, 0);
+	}
+	PG_FINALLY();
+	{
+		depth--;
+	}
+	PG_END_TRY();
 	if (rc < 0)
 		elog(ERROR, "statement failed: %s", SPI_result_code_string(rc));
 }
@@ -207,7 +241,7 @@ db_text(const DbRows *rows, int row, int column)
 static bool
 must_go_on(const ErrorData *error)
 {
-	return error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+	return (error->sqlerrcode == ERRCODE_QUERY_CANCELED && work_limit_ms == 0) ||
 		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
 		error->sqlerrcode == ERRCODE_CRASH_SHUTDOWN ||
 		error->sqlerrcode == ERRCODE_IDLE_SESSION_TIMEOUT;
@@ -244,12 +278,18 @@ db_try(DbWork work, void *arg, int lock_timeout_ms)
 		int			nest_level = NewGUCNestLevel();
 
 		limit_lock_wait(lock_timeout_ms);
+		if (work_limit_ms > 0)
+			enable_timeout_after(STATEMENT_TIMEOUT, work_limit_ms);
 		work(arg);
+		if (work_limit_ms > 0)
+			disable_timeout(STATEMENT_TIMEOUT, false);
 		AtEOXact_GUC(false, nest_level);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
+		if (work_limit_ms > 0)
+			disable_timeout(STATEMENT_TIMEOUT, false);
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -306,4 +346,23 @@ void
 db_end_procedure(void)
 {
 	SPI_finish();
+}
+
+/* Begins a transaction of a process that has none; read committed. */
+void
+db_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED;
+	/* statements such as SET CONSTRAINTS want one; each takes a newer one itself */
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+/* Commits it. */
+void
+db_end(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
 }

@@ -48,6 +48,10 @@ extern Datum db_value(const DbRows *rows, int row, int column, Oid type, bool *i
 extern char *db_text(const DbRows *rows, int row, int column);
 extern ErrorData *db_try(DbWork work, void *arg, int lock_timeout_ms);
 extern void db_return_rows(FunctionCallInfo fcinfo, Oid role, DbArgs *args, const char *sql);
+extern bool db_is_working(void);
+extern void db_limit_work(int milliseconds);
+extern void db_begin(void);
+extern void db_end(void);
 extern void db_begin_procedure(void);
 extern void db_commit(void);
 extern void db_end_procedure(void);

@@ -19,6 +19,7 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 
+#include "due.h"
 #include "functions.h"
 #include "store.h"
 #include "sync.h"
@@ -28,12 +29,6 @@
 
 /* Error texts in the totals of a sync (contract 3). */
 #define ERRORS_MAX 100
-
-/*
- * How long a committed claim is good for without its lock: longer than a request
- * with its wait for positions, so that nobody takes it for a dead one's.
- */
-#define LEASE_S(n) (60.0 + 3 * wfx_request_timeout / 1000.0 + (n) * 0.01)
 
 PG_FUNCTION_INFO_V1(wfx_mt4_sync);
 PG_FUNCTION_INFO_V1(wfx_mt4_sync_all);
@@ -179,6 +174,17 @@ check_may_write(const char *function)
 	PreventCommandIfReadOnly(function);
 }
 
+/* The tasks as a list, which storing them may re-arrange. */
+static WfxTask **
+settled_tasks(WfxTask *tasks, int n)
+{
+	WfxTask   **list = palloc(sizeof(WfxTask *) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		list[i] = &tasks[i];
+	return list;
+}
+
 /* The tokens are in memory only until they have been used. */
 static void
 fetch_and_store(Catalog *catalog, WfxTask *tasks, int n, bool manual, bool claims, bool progress)
@@ -194,7 +200,8 @@ fetch_and_store(Catalog *catalog, WfxTask *tasks, int n, bool manual, bool claim
 			store_note_observed(catalog, tasks, n);
 			sync_fetch(catalog, tasks, n, &options);
 			/* what was looked up before the wait may have changed meanwhile */
-			store_results(catalog_open(), tasks, n, manual);
+			store_results(catalog_open(), settled_tasks(tasks, n), n,
+						  manual ? STORE_MANUAL : STORE_AUTOMATIC);
 		}
 	}
 	PG_FINALLY();
@@ -251,59 +258,17 @@ due_limit(FunctionCallInfo fcinfo)
 	return Min(limit, PG_GETARG_INT32(0));
 }
 
-static int
-compare_ids(const void *a, const void *b)
-{
-	return memcmp(a, b, UUID_LEN);
-}
-
-/* Gives back the claims of what turned out not to be due any more. */
-static void
-release_others(pg_uuid_t *claimed, int n_claimed, const WfxTask *tasks, int n, WfxClaim kind)
-{
-	bool	   *kept = palloc0(sizeof(bool) * Max(n_claimed, 1));
-
-	if (n == n_claimed)
-		return;
-	qsort(claimed, n_claimed, sizeof(pg_uuid_t), compare_ids);
-	for (int i = 0; i < n; i++)
-	{
-		pg_uuid_t  *found = bsearch(&tasks[i].integration->id, claimed, n_claimed,
-									sizeof(pg_uuid_t), compare_ids);
-
-		if (found != NULL)
-			kept[found - claimed] = true;
-	}
-	for (int i = 0; i < n_claimed; i++)
-	{
-		if (!kept[i])
-			claim_release(&claimed[i], kind);
-	}
-}
-
 /*
- * Claims at most that many integrations that are due and reads them.  What
- * others have claimed is passed over; what they have just finished is seen to be
- * no longer due, because it is read only once the claim is held.  *due counts
- * all that are due.
+ * Claims at most that many integrations that are due and reads them.  *due
+ * counts all that are due.
  */
 static WfxTask *
 claim_due(const Catalog *catalog, int limit, WfxClaim kind, int *n, int64 *due)
 {
 	int			n_due;
-	int			n_claimed = 0;
 	pg_uuid_t  *ids = store_due(catalog, 2 * limit + DUE_MAX, &n_due, due);
-	pg_uuid_t  *claimed = palloc(sizeof(pg_uuid_t) * Max(limit, 1));
-	WfxTask    *tasks;
 
-	for (int i = 0; i < n_due && n_claimed < limit; i++)
-	{
-		if (claim_take(&ids[i], kind))
-			claimed[n_claimed++] = ids[i];
-	}
-	tasks = store_load(catalog, SCOPE_LISTED_DUE, claimed, n_claimed, n);
-	release_others(claimed, n_claimed, tasks, *n, kind);
-	return tasks;
+	return due_claim(catalog, ids, n_due, limit, kind, n);
 }
 
 /* Synchronises what is due. */
@@ -336,32 +301,6 @@ typedef struct DueRun
 	int			n;
 } DueRun;
 
-/*
- * A trigger of the tables' owner must not leave work for the commit, where it
- * would run with the caller's rights.
- */
-static void
-begin_restricted(const Catalog *catalog)
-{
-	db_execute(catalog_owner(catalog, TABLE_INTEGRATIONS), NULL, "SET CONSTRAINTS ALL IMMEDIATE");
-}
-
-/* Drops the tasks whose rows somebody has locked; returns how many are left. */
-static int
-keep_claimed(WfxTask *tasks, int n)
-{
-	int			kept = 0;
-
-	for (int i = 0; i < n; i++)
-	{
-		if (tasks[i].leased || tasks[i].state == TASK_SETTLED)
-			tasks[kept++] = tasks[i];
-		else
-			claim_release(&tasks[i].integration->id, CLAIM_FOR_SESSION);
-	}
-	return kept;
-}
-
 /* Claims, fetches and stores, each in a transaction of its own. */
 static void
 run_due(DueRun *run, int limit)
@@ -372,25 +311,22 @@ run_due(DueRun *run, int limit)
 
 	sync_library_check();
 	run->catalog = catalog_open();
-	begin_restricted(run->catalog);
+	due_restrict(run->catalog);
 	run->tasks = claim_due(run->catalog, limit, CLAIM_FOR_SESSION, &run->n, &due);
 	if (run->n == 0)
 		return;
-	catalog_check_code(run->catalog, TABLE_PERFORMANCE);
-	store_claim(run->catalog, run->tasks, run->n, LEASE_S(run->n));
-	run->n = keep_claimed(run->tasks, run->n);
+	run->n = due_lease(run->catalog, run->tasks, run->n);
 	if (run->n == 0)
 		return;
 	catalog_read_providers(run->catalog);
-	store_note_observed(run->catalog, run->tasks, run->n);
 	db_commit();
 
 	sync_fetch(run->catalog, run->tasks, run->n, &options);
 
 	/* what was looked up before the wait may have changed meanwhile */
 	stored = catalog_open();
-	begin_restricted(stored);
-	store_results(stored, run->tasks, run->n, false);
+	due_restrict(stored);
+	store_results(stored, settled_tasks(run->tasks, run->n), run->n, STORE_AUTOMATIC);
 	db_commit();
 }
 

@@ -964,6 +964,13 @@ http_pool_destroy(HttpPool *pool)
 	restore_signals(&saved);
 }
 
+/* How many requests can be in flight: as asked for, or what open files allow. */
+int
+http_pool_capacity(const HttpPool *pool)
+{
+	return pool->max_in_flight;
+}
+
 /* Readable when http_drive() has something to do. */
 int
 http_pool_fd(const HttpPool *pool)

@@ -103,6 +103,7 @@ extern void http_pool_destroy(HttpPool *pool);
 extern bool http_enqueue(HttpPool *pool, const char *url, void *owner, bool urgent,
 						 char reason[HTTP_REASON_MAX]);
 extern bool http_add_header(HttpHeaders *headers, const char *name, const char *value);
+extern int	http_pool_capacity(const HttpPool *pool);
 extern int	http_pool_fd(const HttpPool *pool);
 extern long http_pool_timeout(const HttpPool *pool);
 extern bool http_drive(HttpPool *pool);

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "commands/async.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -41,6 +42,12 @@
  */
 #define MAX_LOCK_FAILURES	40
 
+/* The same for the worker, which tries again later and must not hold up others. */
+#define MAX_DEFERRED_FAILURES	3
+
+/* Ids in one notification, whose payload has at most 8000 bytes (SQL contract, section 4). */
+#define NOTIFY_MAX	150
+
 /*---------------------------------------------------------------------------
  * Reading integrations
  *---------------------------------------------------------------------------
@@ -55,6 +62,23 @@
 #define IS_DUE \
 	"(i.next_sync_at IS NULL OR {mt4_integrations.next_sync_at>i.next_sync_at} <= clock_timestamp()" \
 	" OR i.sync_status::text = 'syncing' AND i.next_sync_at <> 'infinity')"
+
+/* Is integration i in shard k of n?  Both are 0 where there are no shards. */
+#define IN_SHARD(k, n) \
+	"(" n " = 0 OR mod(mod(uuid_hash_extended(i.id, 0), " n ") + " n ", nullif(" n ", 0)) = " k " - 1)"
+
+/* Appends the two parameters of IN_SHARD(), bigint. */
+static void
+add_shard(DbArgs *args)
+{
+	int			k = 0;
+	int			n = 0;
+
+	if (sscanf(wfx_shard, "%d/%d", &k, &n) != 2)
+		k = n = 0;
+	db_arg(args, INT8OID, Int64GetDatum(k), false);
+	db_arg(args, INT8OID, Int64GetDatum(n), false);
+}
 
 static pg_uuid_t
 uuid_value(DbRows *rows, int row, int column, bool *known)
@@ -184,10 +208,11 @@ store_due(const Catalog *catalog, int limit, int *n, int64 *due)
 	bool		known;
 
 	db_arg(&args, INT4OID, Int32GetDatum(limit), false);
+	add_shard(&args);
 	rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
 						   catalog_sql(catalog,
 									 "SELECT i.id, count(*) OVER () FROM @mt4_integrations i"
-									 " WHERE i.is_active AND " IS_DUE
+									 " WHERE i.is_active AND " IS_DUE " AND " IN_SHARD("$2", "$3")
 									 " ORDER BY i.next_sync_at NULLS FIRST, i.id LIMIT $1"));
 	ids = palloc(sizeof(pg_uuid_t) * Max(rows->n, 1));
 	for (int r = 0; r < rows->n; r++)
@@ -195,6 +220,197 @@ store_due(const Catalog *catalog, int limit, int *n, int64 *due)
 	*n = rows->n;
 	*due = rows->n > 0 ? DatumGetInt64(db_value(rows, 0, 1, INT8OID, &known)) : 0;
 	return ids;
+}
+
+/* Copies what a schedule consists of, in the current context. */
+static StoreSchedule *
+read_schedule(DbRows *rows, int *n)
+{
+	StoreSchedule *schedule = palloc(sizeof(StoreSchedule) * Max(rows->n, 1));
+
+	for (int r = 0; r < rows->n; r++)
+	{
+		bool		known;
+		bool		isnull;
+
+		schedule[r].id = uuid_value(rows, r, 0, &known);
+		schedule[r].due = time_value(rows, r, 1, &known);
+		if (!known)
+			schedule[r].due = GetCurrentTimestamp();
+		schedule[r].endpoint = db_text(rows, r, 2);
+		schedule[r].overdue_s = DatumGetFloat8(db_value(rows, r, 3, FLOAT8OID, &isnull));
+		schedule[r].interval_s = DatumGetFloat8(db_value(rows, r, 4, FLOAT8OID, &isnull));
+	}
+	*n = rows->n;
+	return schedule;
+}
+
+/*
+ * When an integration is due; one that a dead process had in flight is at once.
+ * A success that was recorded later than now, by a clock that was set back, or with
+ * a longer interval than holds now, does not put the next sync off for longer
+ * than the interval.
+ */
+#define INTERVAL_OF_I \
+	"greatest(coalesce(extract(epoch FROM i.poll_interval)::float8, $1), 1)"
+#define SCHEDULE \
+	"SELECT i.id, CASE WHEN i.sync_status::text = 'syncing' AND i.next_sync_at <> 'infinity'" \
+	"     THEN least({mt4_integrations.next_sync_at>i.next_sync_at}, clock_timestamp())" \
+	"     ELSE {mt4_integrations.next_sync_at>i.next_sync_at} END," \
+	"   i.mt4_server_endpoint::text," \
+	"   CASE WHEN i.last_attempt IS NULL OR i.next_sync_at = '-infinity' THEN 0" \
+	"     ELSE coalesce(extract(epoch FROM clock_timestamp()" \
+	"       - {mt4_integrations.next_sync_at>nullif(i.next_sync_at, 'infinity')}), 0)::float8 END," \
+	"   " INTERVAL_OF_I "::float8" \
+	"  FROM @mt4_integrations i WHERE i.is_active AND " IN_SHARD("$2", "$3")
+
+static void
+add_schedule_arguments(DbArgs *args)
+{
+	db_arg(args, FLOAT8OID, Float8GetDatum(wfx_poll_interval), false);
+	add_shard(args);
+}
+
+/*
+ * Reads when integrations are due: a page of all active ones in the order of
+ * their ids, after that one (NULL: the first page).
+ */
+StoreSchedule *
+store_schedule_page(const Catalog *catalog, const pg_uuid_t *after, int limit, int *n)
+{
+	DbArgs		args = {0};
+
+	add_schedule_arguments(&args);
+	db_arg(&args, INT4OID, Int32GetDatum(limit), false);
+	if (after != NULL)
+		db_arg(&args, UUIDOID, UUIDPGetDatum(after), false);
+	return read_schedule(db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+										 catalog_sql(catalog, after != NULL ?
+													 SCHEDULE " AND i.id > $5 ORDER BY i.id LIMIT $4" :
+													 SCHEDULE " ORDER BY i.id LIMIT $4")), n);
+}
+
+/* The same for those listed; what is not active or not there is left out. */
+StoreSchedule *
+store_schedule_of(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *n)
+{
+	DbArgs		args = {0};
+
+	add_schedule_arguments(&args);
+	db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
+	return read_schedule(db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+										 catalog_sql(catalog, SCHEDULE " AND i.id = ANY ($4)")), n);
+}
+
+/*
+ * Brings forward what a clock that was set back, or a longer interval than
+ * now, has put off for too long: successes alone, since back-off is meant.
+ */
+void
+store_bring_forward(const Catalog *catalog)
+{
+	DbArgs		args = {0};
+
+	db_arg(&args, FLOAT8OID, Float8GetDatum(wfx_poll_interval), false);
+	db_execute(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+			   catalog_sql(catalog,
+						   "UPDATE @mt4_integrations AS i SET next_sync_at ="
+						   "   {mt4_integrations.next_sync_at<clock_timestamp()"
+						   "     + make_interval(secs => random() * least(" INTERVAL_OF_I ", 3e9))}"
+						   " WHERE i.is_active AND i.sync_status::text = 'success'"
+						   "   AND i.last_attempt IS NOT NULL AND i.next_sync_at < 'infinity'"
+						   "   AND i.paused_until IS NULL"
+						   "   AND ({mt4_integrations.last_attempt>i.last_attempt} > clock_timestamp() + interval '1 minute'"
+						   "     AND {mt4_integrations.next_sync_at>i.next_sync_at} > clock_timestamp()"
+						   "       + make_interval(secs => least(" INTERVAL_OF_I " * 1.1, 3e9))"
+						   "     OR {mt4_integrations.next_sync_at>i.next_sync_at}"
+						   "       > {mt4_integrations.last_attempt>i.last_attempt}"
+						   "       + make_interval(secs => least(" INTERVAL_OF_I " * 1.1 + 1, 3e9)))"));
+}
+
+/*
+ * Makes those listed due within so many seconds that rest because their origin
+ * did not answer: it does now.
+ */
+void
+store_wake_silent(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, double within_s)
+{
+	DbArgs		args = {0};
+
+	db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
+	db_arg(&args, FLOAT8OID, Float8GetDatum(within_s), false);
+	db_execute(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+			   catalog_sql(catalog,
+						   "UPDATE @mt4_integrations AS i SET next_sync_at ="
+						   "   {mt4_integrations.next_sync_at<clock_timestamp()"
+						   "     + make_interval(secs => random() * $2)}"
+						   " WHERE i.id = ANY ($1) AND i.is_active AND i.sync_status::text = 'error'"
+						   "   AND i.error_code::text IN ('dns', 'connect', 'tls', 'timeout', 'http')"
+						   "   AND i.next_sync_at > '-infinity' AND i.next_sync_at < 'infinity'"
+						   "   AND coalesce({mt4_integrations.paused_until>i.paused_until}, '-infinity')"
+						   "     < clock_timestamp()"));
+}
+
+/*
+ * Lists what says "syncing" and will not be due by itself: a dead process had it
+ * in flight while it was deactivated.
+ */
+pg_uuid_t *
+store_orphans(const Catalog *catalog, int *n)
+{
+	DbRows	   *rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), NULL,
+									   catalog_sql(catalog,
+												   "SELECT i.id FROM @mt4_integrations i"
+												   " WHERE i.sync_status::text = 'syncing'"
+												   "   AND (i.is_active IS NOT TRUE OR i.next_sync_at = 'infinity')"));
+	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * Max(rows->n, 1));
+	bool		known;
+
+	for (int r = 0; r < rows->n; r++)
+		ids[r] = uuid_value(rows, r, 0, &known);
+	*n = rows->n;
+	return ids;
+}
+
+/* Takes the word "syncing" from those listed, whose claims the caller holds. */
+void
+store_free_orphans(const Catalog *catalog, const pg_uuid_t *ids, int n)
+{
+	DbArgs		args = {0};
+
+	db_arg(&args, UUIDARRAYOID, uuid_array(ids, n), false);
+	db_execute(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+			   catalog_sql(catalog,
+						   "UPDATE @mt4_integrations SET"
+						   "   sync_status = {mt4_integrations.sync_status<'pending'}"
+						   " WHERE id = ANY ($1) AND sync_status::text = 'syncing'"));
+}
+
+/*
+ * Deletes at most that many rows of our own history, and of the snapshots, that
+ * are older than that; returns how many.
+ */
+int64
+store_prune(const Catalog *catalog, double keep_seconds, int limit)
+{
+	DbArgs		args = {0};
+	int64		removed;
+
+	db_arg(&args, FLOAT8OID, Float8GetDatum(keep_seconds), false);
+	db_arg(&args, INT4OID, Int32GetDatum(limit), false);
+	removed = db_execute(catalog_owner(catalog, TABLE_HISTORY), &args,
+						 catalog_sql(catalog,
+									 "DELETE FROM @sync_history WHERE ctid = ANY (ARRAY("
+									 "  SELECT h.ctid FROM @sync_history h WHERE h.duration_ms IS NOT NULL"
+									 "    AND h.synced_at < {sync_history.synced_at<clock_timestamp()"
+									 "      - make_interval(secs => $1)} LIMIT $2))"));
+	removed += db_execute(catalog_owner(catalog, TABLE_SNAPSHOTS), &args,
+						  catalog_sql(catalog,
+									  "DELETE FROM @account_snapshots WHERE ctid = ANY (ARRAY("
+									  "  SELECT s.ctid FROM @account_snapshots s WHERE s.observed_at"
+									  "    < {account_snapshots.observed_at<clock_timestamp()"
+									  "      - make_interval(secs => $1)} LIMIT $2))"));
+	return removed;
 }
 
 /*
@@ -310,10 +526,18 @@ typedef struct Batch
 	const Catalog *catalog;
 	WfxTask   **tasks;
 	int			n;
-	bool		manual;
+	StoreMode	mode;
 	TimestampTz now;
 	int		   *lock_failures;	/* after the first wait */
 } Batch;
+
+/* The longest wait for a lock: the worker does not wait, it comes again. */
+static int
+patience(const Batch *batch)
+{
+	return batch->mode == STORE_WORKER || batch->mode == STORE_WORKER_FINAL ?
+		BATCH_LOCK_WAIT_MS : LOCK_WAIT_MS;
+}
 
 static bool
 succeeded(const WfxTask *task)
@@ -376,7 +600,7 @@ result_field(const Batch *batch, const WfxTask *task, Field field, bool *isnull)
 		case FIELD_PAUSE:
 			return time_or_null(task->pause_until, task->pause_until != 0, isnull);
 		case FIELD_SYNC_TYPE:
-			return CStringGetTextDatum(batch->manual || task->integration->requested ?
+			return CStringGetTextDatum(batch->mode == STORE_MANUAL || task->integration->requested ?
 									   "manual" : "automatic");
 		case FIELD_RECORDS:
 			return Int32GetDatum(good && !task->stale ? 1 : 0);
@@ -559,17 +783,24 @@ write_integrations(Batch *batch)
 							  "         failures, seen_next, next, pause, n)"
 							  " WHERE i.id = v.id AND i.is_active AND " CONFIGURATION " = v.configuration"
 							  "   AND (v.trader_id IS NULL OR v.trader_id = " TRADER_OF_I ")"
-							  " RETURNING v.n::int4"));
+							  " RETURNING v.n::int4, {mt4_integrations.next_sync_at>i.next_sync_at}"));
 	for (int i = 0; i < batch->n; i++)
 		batch->tasks[i]->dropped = true;
 	for (int r = 0; r < rows->n; r++)
 	{
 		bool		isnull;
+		WfxTask    *task = batch->tasks[DatumGetInt32(db_value(rows, r, 0, INT4OID, &isnull)) - 1];
 
-		batch->tasks[DatumGetInt32(db_value(rows, r, 0, INT4OID, &isnull)) - 1]->dropped = false;
+		task->dropped = false;
+		task->next_due = time_value(rows, r, 1, &task->has_next);
 	}
 	give_back_leases(batch);
 }
+
+/* The numbers of row p that people look at, as a hash. */
+#define NUMBERS \
+	"hash_record_extended(ROW(p.current_balance, p.equity, p.credit, p.margin, p.free_margin," \
+	" p.margin_level, p.trades, p.currency::text, p.profit_percentage), 0)"
 
 /* The parameters that both statements on performance_data have. */
 #define PERFORMANCE_VALUES \
@@ -631,7 +862,7 @@ static const char update_performance[] =
 "   AND (p.observed_at IS NULL"
 "     OR {performance_data.observed_at>p.observed_at} IS NOT DISTINCT FROM v.seen_observed"
 "     OR {performance_data.observed_at>p.observed_at} < v.observed_at)"
-" RETURNING p.trader_id";
+" RETURNING p.trader_id, " NUMBERS;
 
 /* Inserts the others. */
 static const char insert_performance[] =
@@ -646,7 +877,26 @@ static const char insert_performance[] =
 "   {performance_data.max_drawdown_percentage<0}"
 "  FROM " PERFORMANCE_VALUES
 " ON CONFLICT (trader_id) DO NOTHING"
-" RETURNING p.trader_id";
+" RETURNING p.trader_id, " NUMBERS;
+
+static int
+compare_traders(const void *a, const void *b)
+{
+	return memcmp(&(*(WfxTask *const *) a)->integration->trader_id,
+				  &(*(WfxTask *const *) b)->integration->trader_id, UUID_LEN);
+}
+
+/* The task of a trader in a batch that is sorted by them, NULL if there is none. */
+static WfxTask *
+task_of_trader(const Batch *batch, const pg_uuid_t *trader)
+{
+	WfxIntegration integration = {.trader_id = *trader};
+	WfxTask		key = {.integration = &integration};
+	WfxTask    *pointer = &key;
+	WfxTask   **found = bsearch(&pointer, batch->tasks, batch->n, sizeof(WfxTask *), compare_traders);
+
+	return found == NULL ? NULL : *found;
+}
 
 /* Runs one of the two and takes the traders it wrote out of the batch. */
 static void
@@ -668,23 +918,22 @@ write_performance_with(Batch *batch, const char *template)
 							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)), false);
 	rows = db_query(catalog_owner(batch->catalog, TABLE_PERFORMANCE), &args,
 					catalog_sql(batch->catalog, template));
-	if (rows->n == batch->n)
+	qsort(batch->tasks, batch->n, sizeof(WfxTask *), compare_traders);
+	for (int r = 0; r < rows->n; r++)
 	{
-		batch->n = 0;
-		return;
+		bool		known;
+		pg_uuid_t	trader = uuid_value(rows, r, 0, &known);
+		int64		numbers = DatumGetInt64(db_value(rows, r, 1, INT8OID, &known));
+		WfxTask    *task = task_of_trader(batch, &trader);
+
+		if (task == NULL)
+			continue;
+		task->stored = true;
+		task->changed = !task->integration->has_numbers || task->integration->numbers != numbers;
 	}
 	for (int i = 0; i < batch->n; i++)
 	{
-		bool		written = false;
-
-		for (int r = 0; r < rows->n && !written; r++)
-		{
-			bool		known;
-			pg_uuid_t	trader = uuid_value(rows, r, 0, &known);
-
-			written = memcmp(&trader, &batch->tasks[i]->integration->trader_id, UUID_LEN) == 0;
-		}
-		if (!written)
+		if (!batch->tasks[i]->stored)
 			batch->tasks[left++] = batch->tasks[i];
 	}
 	batch->n = left;
@@ -723,6 +972,8 @@ write_performance(const Batch *batch)
 {
 	Batch		part = select_tasks(batch, succeeded);
 
+	for (int i = 0; i < part.n; i++)
+		part.tasks[i]->stored = part.tasks[i]->changed = false;
 	if (part.n > 0)
 		write_performance_with(&part, update_performance);
 	if (part.n > 0)
@@ -810,6 +1061,41 @@ write_snapshots(const Batch *batch)
 						 " ON CONFLICT DO NOTHING"));
 }
 
+/*
+ * Tells listeners, at commit, which traders' numbers have changed (SQL contract,
+ * section 4).  The name of the channel is part of it.
+ */
+static void
+notify_traders(const Batch *batch)
+{
+	StringInfoData payload;
+	int			n = 0;
+
+	initStringInfo(&payload);
+	for (int i = 0; i < batch->n; i++)
+	{
+		WfxTask    *task = batch->tasks[i];
+
+		if (!succeeded(task) || !task->changed)
+			continue;
+		appendStringInfo(&payload, "%s\"%s\"", n == 0 ? "{\"traders\": [" : ", ",
+						 DatumGetCString(DirectFunctionCall1(uuid_out,
+															 UUIDPGetDatum(&task->integration->trader_id))));
+		if (++n == NOTIFY_MAX)
+		{
+			appendStringInfoString(&payload, "]}");
+			Async_Notify("wfx_mt4", payload.data);
+			resetStringInfo(&payload);
+			n = 0;
+		}
+	}
+	if (n > 0)
+	{
+		appendStringInfoString(&payload, "]}");
+		Async_Notify("wfx_mt4", payload.data);
+	}
+}
+
 /* With the tables locked, so that what is found to be harmless stays so. */
 static void
 check_code(const Catalog *catalog, CatalogTable first)
@@ -841,12 +1127,27 @@ write_batch(void *arg)
 	write_performance(batch);
 	write_history(batch);
 	write_snapshots(batch);
+	notify_traders(batch);
+	if (batch->mode == STORE_MANUAL || batch->mode == STORE_AUTOMATIC)
+	{
+		for (int i = 0; i < batch->n; i++)
+			shared_note_changed(&batch->tasks[i]->integration->id);
+	}
 }
 
 /*---------------------------------------------------------------------------
  * Writing: one account's failure to be stored is its own
  *---------------------------------------------------------------------------
  */
+
+/* Is it an error that may be gone when the same is tried again? */
+static bool
+is_passing(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
 
 /* Turns a database error into the account's error. */
 static void
@@ -857,6 +1158,16 @@ refuse(WfxTask *task, const ErrorData *error)
 	task->not_stored = true;
 	task->dropped = false;
 	task->stale = false;
+}
+
+/* The same, unless the worker is to try again later. */
+static void
+refuse_or_defer(const Batch *batch, WfxTask *task, const ErrorData *error)
+{
+	if (batch->mode == STORE_WORKER && is_passing(error))
+		task->deferred = true;
+	else
+		refuse(task, error);
 }
 
 typedef struct LockAttempt
@@ -929,8 +1240,9 @@ set_locked_aside(Batch *batch)
 {
 	LockAttempt attempt = {batch, palloc0(sizeof(bool) * Max(batch->n, 1))};
 	ErrorData	locked = {.sqlerrcode = ERRCODE_LOCK_NOT_AVAILABLE};
-	int			limit = LockTimeout > 0 ? Min(LockTimeout, LOCK_WAIT_MS) : LOCK_WAIT_MS;
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), limit);
+	int			limit = LockTimeout > 0 ? Min(LockTimeout, patience(batch)) : patience(batch);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													   patience(batch) < LOCK_WAIT_MS ? 0 : limit);
 	ErrorData  *error;
 	int			left = 0;
 
@@ -953,9 +1265,9 @@ set_locked_aside(Batch *batch)
 	for (int i = 0; i < batch->n; i++)
 	{
 		if (error != NULL)
-			refuse(batch->tasks[i], error);
+			refuse_or_defer(batch, batch->tasks[i], error);
 		else if (!attempt.free[i])
-			refuse(batch->tasks[i], &locked);
+			refuse_or_defer(batch, batch->tasks[i], &locked);
 		else
 			batch->tasks[left++] = batch->tasks[i];
 	}
@@ -968,7 +1280,8 @@ gives_up(const Batch *batch, const ErrorData *error, bool waited)
 {
 	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE || !waited)
 		return false;
-	return ++*batch->lock_failures > MAX_LOCK_FAILURES;
+	return ++*batch->lock_failures >
+		(patience(batch) < LOCK_WAIT_MS ? MAX_DEFERRED_FAILURES : MAX_LOCK_FAILURES);
 }
 
 /*
@@ -984,13 +1297,13 @@ store_batch(Batch batch, bool waited)
 	if (batch.n == 0)
 		return;
 	error = db_try(write_batch, &batch,
-				   batch.n > 1 || waited ? BATCH_LOCK_WAIT_MS : LOCK_WAIT_MS);
+				   batch.n > 1 || waited ? BATCH_LOCK_WAIT_MS : patience(&batch));
 	if (error == NULL)
 		return;
 	if (batch.n == 1 || gives_up(&batch, error, waited))
 	{
 		for (int i = 0; i < batch.n; i++)
-			refuse(batch.tasks[i], error);
+			refuse_or_defer(&batch, batch.tasks[i], error);
 		return;
 	}
 	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && !waited)
@@ -1087,14 +1400,6 @@ check_without_locks(void *arg)
 	catalog_check_code(arg, TABLE_PERFORMANCE);
 }
 
-/* Nothing may be written at all: every account says why. */
-static void
-refuse_all(WfxTask *tasks, int n, const ErrorData *error)
-{
-	for (int i = 0; i < n; i++)
-		refuse(&tasks[i], error);
-}
-
 /* Reads what is stored of the batch's traders. */
 static void
 read_observed(void *arg)
@@ -1107,7 +1412,7 @@ read_observed(void *arg)
 	add_fields(&args, batch, fields, lengthof(fields));
 	rows = db_query_latest(catalog_owner(batch->catalog, TABLE_PERFORMANCE), &args,
 						   catalog_sql(batch->catalog,
-									   "SELECT v.n::int4, {performance_data.observed_at>p.observed_at}"
+									   "SELECT v.n::int4, {performance_data.observed_at>p.observed_at}, " NUMBERS
 									   "  FROM @performance_data p"
 									   "  JOIN unnest($1) WITH ORDINALITY AS v(trader_id, n)"
 									   "    ON v.trader_id = p.trader_id"));
@@ -1117,6 +1422,8 @@ read_observed(void *arg)
 		WfxIntegration *i = batch->tasks[DatumGetInt32(db_value(rows, r, 0, INT4OID, &isnull)) - 1]->integration;
 
 		i->observed_at = time_value(rows, r, 1, &i->has_observed_at);
+		i->numbers = DatumGetInt64(db_value(rows, r, 2, INT8OID, &isnull));
+		i->has_numbers = true;
 	}
 }
 
@@ -1145,30 +1452,29 @@ store_note_observed(const Catalog *catalog, WfxTask *tasks, int n)
 /*
  * Records the results of settled tasks: each either completely or not at all.
  * Afterwards a task whose cause is internal and not_stored could not be stored,
- * one that is dropped no longer had an integration to be stored for.  manual
- * says that people asked for all of them.  Raises only what ends the whole call.
+ * one that is dropped no longer had an integration to be stored for, and one that
+ * is deferred (with STORE_WORKER only) has to be stored again.  Raises only what
+ * ends the whole call.
  */
 void
-store_results(const Catalog *catalog, WfxTask *tasks, int n, bool manual)
+store_results(const Catalog *catalog, WfxTask **tasks, int n, StoreMode mode)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "wfx_mt4 store",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	ErrorData  *error = db_try(check_without_locks, unconstify(Catalog *, catalog), LOCK_WAIT_MS);
-	WfxTask   **pointers = palloc(sizeof(WfxTask *) * Max(n, 1));
-	int			settled = 0;
 
-	if (error != NULL)
-		refuse_all(tasks, n, error);
-	for (int i = 0; i < n && error == NULL; i++)
+	for (int i = 0; i < n; i++)
 	{
-		if (tasks[i].state == TASK_SETTLED)
-			pointers[settled++] = &tasks[i];
+		tasks[i]->deferred = false;
+		/* nothing may be written at all: every account says why */
+		if (error != NULL)
+			refuse(tasks[i], error);
 	}
-	for (int from = 0; from < settled; from += BATCH_SIZE)
+	for (int from = 0; from < n && error == NULL; from += BATCH_SIZE)
 	{
 		int			lock_failures = 0;
-		Batch		batch = {catalog, pointers + from, Min(BATCH_SIZE, settled - from), manual,
+		Batch		batch = {catalog, tasks + from, Min(BATCH_SIZE, n - from), mode,
 		GetCurrentTimestamp(), &lock_failures};
 
 		/* a list of its own, because what is set aside leaves it */

@@ -9,6 +9,7 @@
 
 #include "catalog.h"
 #include "db.h"
+#include "shared.h"
 #include "wfx_mt4.h"
 
 /*
@@ -43,6 +44,35 @@ typedef enum StoreScope
 	SCOPE_LISTED_DUE			/* those of them that are due */
 } StoreScope;
 
+/* On whose behalf results are stored. */
+typedef enum StoreMode
+{
+	STORE_MANUAL,				/* people asked for all of them */
+	STORE_AUTOMATIC,			/* for those of them whose integration says so */
+	STORE_WORKER,				/* the same; what is locked is deferred */
+	STORE_WORKER_FINAL			/* the same; what is locked is the account's error */
+} StoreMode;
+
+/* When an integration is due. */
+typedef struct StoreSchedule
+{
+	pg_uuid_t	id;
+	TimestampTz due;			/* as next_sync_at says it */
+	char	   *endpoint;		/* may be NULL */
+	double		overdue_s;		/* 0 for a wish, and what was never tried */
+	double		interval_s;
+} StoreSchedule;
+
+extern StoreSchedule *store_schedule_page(const Catalog *catalog, const pg_uuid_t *after,
+										  int limit, int *n);
+extern StoreSchedule *store_schedule_of(const Catalog *catalog, const pg_uuid_t *ids, int n_ids,
+										int *n);
+extern void store_bring_forward(const Catalog *catalog);
+extern void store_wake_silent(const Catalog *catalog, const pg_uuid_t *ids, int n_ids,
+							  double within_s);
+extern pg_uuid_t *store_orphans(const Catalog *catalog, int *n);
+extern void store_free_orphans(const Catalog *catalog, const pg_uuid_t *ids, int n);
+extern int64 store_prune(const Catalog *catalog, double keep_seconds, int limit);
 extern WfxTask *store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids,
 						   int n_ids, int *n);
 extern TimestampTz store_pause(const Catalog *catalog, const char *endpoint, const char *token);
@@ -50,6 +80,6 @@ extern pg_uuid_t *store_due(const Catalog *catalog, int limit, int *n, int64 *du
 extern int	store_claims_left(void);
 extern void store_claim(const Catalog *catalog, WfxTask *tasks, int n, double lease_seconds);
 extern void store_note_observed(const Catalog *catalog, WfxTask *tasks, int n);
-extern void store_results(const Catalog *catalog, WfxTask *tasks, int n, bool manual);
+extern void store_results(const Catalog *catalog, WfxTask **tasks, int n, StoreMode mode);
 
 #endif							/* WFX_MT4_STORE_H */

@@ -13,10 +13,13 @@
 
 #include <time.h>
 
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "http.h"
@@ -28,28 +31,33 @@
 /* MetaApi's page for people, which users have pasted as an endpoint. */
 #define METAAPI_PAGE "/configure-trading-account-credentials/"
 
-/* A pause that began in this round. */
+/* A pause that an answer of this engine has asked for. */
 typedef struct Pause
 {
-	struct Pause *next;
-	const char *endpoint;
-	const char *token;
+	uint64		key;			/* hash of endpoint and token */
 	TimestampTz until;
 } Pause;
 
-typedef struct Round
+/* Expired pauses are looked for when there are so many. */
+#define MANY_PAUSES 1000
+
+struct SyncEngine
 {
-	const Catalog *catalog;
-	const SyncOptions *options;
-	WfxTask    *tasks;
-	int			n;
+	SyncOptions options;
+	MemoryContext context;		/* of the engine itself */
+	const Catalog *catalog;		/* of the tasks that are being added */
+	int			n;				/* tasks added */
 	int			settled;
 	int			failed;
-	Pause	   *pauses;
+	WfxTask    *first_settled;	/* not yet taken by sync_next() */
+	WfxTask    *last_settled;
+	HTAB	   *pauses;
 	HttpPool   *pool;
 	WaitEventSet *events;
 	int64		next_progress_us;
-} Round;
+};
+
+typedef struct SyncEngine Round;
 
 /* Raises where the libraries of this machine cannot be used. */
 void
@@ -101,9 +109,17 @@ settle(Round *round, WfxTask *task)
 		return;
 	task->state = TASK_SETTLED;
 	task->duration_us = http_clock() - (task->sent_us > 0 ? task->sent_us : task->started_us);
+	explicit_bzero(task->integration->token, strlen(task->integration->token));
 	round->settled++;
 	round->failed += task->cause.code != WFX_OK;
-	if (task->locked && round->options->claims)
+	task->fetched = task->cause.code;
+	task->next_settled = NULL;
+	if (round->first_settled == NULL)
+		round->first_settled = task;
+	else
+		round->last_settled->next_settled = task;
+	round->last_settled = task;
+	if (task->locked && round->options.claims)
 	{
 		claim_release(&task->integration->id, CLAIM_FOR_TRANSACTION);
 		task->locked = false;
@@ -165,18 +181,16 @@ choose_provider(Round *round, WfxTask *task, const char *host)
 	return provider_check_header(task->provider->token_header, &task->cause);
 }
 
-/* Slashes at the end of an endpoint make no difference. */
-static bool
-same_endpoint(const char *a, const char *b)
+/* What a pause is of; slashes at the end of an endpoint make no difference. */
+static uint64
+pause_key(const WfxIntegration *i)
 {
-	size_t		n = strlen(a);
-	size_t		m = strlen(b);
+	size_t		n = strlen(i->endpoint);
 
-	while (n > 0 && a[n - 1] == '/')
+	while (n > 0 && i->endpoint[n - 1] == '/')
 		n--;
-	while (m > 0 && b[m - 1] == '/')
-		m--;
-	return n == m && strncmp(a, b, n) == 0;
+	return hash_bytes_extended((const unsigned char *) i->token, (int) strlen(i->token),
+							   hash_bytes_extended((const unsigned char *) i->endpoint, (int) n, 0));
 }
 
 /* A pause of this endpoint and token that is not over; 0 if there is none. */
@@ -185,14 +199,33 @@ pause_of(const Round *round, const WfxIntegration *i)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz until = i->paused_until > now ? i->paused_until : 0;
+	Pause	   *pause = NULL;
+	uint64		key;
 
-	for (const Pause *pause = round->pauses; pause != NULL; pause = pause->next)
+	if (hash_get_num_entries(round->pauses) > 0)
 	{
-		if (pause->until > now && pause->until > until &&
-			same_endpoint(pause->endpoint, i->endpoint) && strcmp(pause->token, i->token) == 0)
-			until = pause->until;
+		key = pause_key(i);
+		pause = hash_search(round->pauses, &key, HASH_FIND, NULL);
 	}
-	return until;
+	return pause != NULL && pause->until > now ? Max(until, pause->until) : until;
+}
+
+/* Forgets the pauses that are over, so that they do not pile up. */
+static void
+forget_pauses(Round *round)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	HASH_SEQ_STATUS status;
+	Pause	   *pause;
+
+	if (hash_get_num_entries(round->pauses) < MANY_PAUSES)
+		return;
+	hash_seq_init(&status, round->pauses);
+	while ((pause = hash_seq_search(&status)) != NULL)
+	{
+		if (pause->until <= now)
+			hash_search(round->pauses, &pause->key, HASH_REMOVE, NULL);
+	}
 }
 
 /* Nothing is sent during a pause. */
@@ -240,7 +273,7 @@ prepare(Round *round, WfxTask *task)
 	const WfxIntegration *i = task->integration;
 	HttpTarget	target;
 
-	if (round->options->needs_trader && !check_trader(i, &task->cause))
+	if (round->options.needs_trader && !check_trader(i, &task->cause))
 		return false;
 	if (!sync_check_endpoint(i->endpoint, &target, &task->cause) ||
 		!provider_check_account_id(i->account_id, &task->cause) ||
@@ -323,7 +356,7 @@ start_request(void *arg, void *owner, HttpHeaders *headers)
 		settle(round, task);
 		return HTTP_DROP;
 	}
-	if (round->options->claims && !task->locked)
+	if (round->options.claims && !task->locked)
 	{
 		task->locked = claim_take(&task->integration->id, CLAIM_FOR_TRANSACTION);
 		if (!task->locked)
@@ -374,13 +407,14 @@ begin_pause(Round *round, WfxTask *task, const HttpResponse *response, const cha
 	bool		has_wish = http_retry_after(response->retry_after, response->date, now, &wish) ||
 		http_retry_after(hint, response->date, now, &wish);
 	double		seconds = schedule_pause(has_wish ? &wish : NULL, i->failures + 1);
-	Pause	   *pause = palloc(sizeof(Pause));
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) (seconds * 1000));
+	uint64		key = pause_key(i);
+	bool		found;
+	Pause	   *pause;
 
-	pause->endpoint = i->endpoint;
-	pause->token = i->token;
-	pause->until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) (seconds * 1000));
-	pause->next = round->pauses;
-	round->pauses = pause;
+	forget_pauses(round);
+	pause = hash_search(round->pauses, &key, HASH_ENTER, &found);
+	pause->until = found ? Max(pause->until, until) : until;
 	task->pause_until = pause->until;
 }
 
@@ -452,17 +486,10 @@ take_trades(Round *round, WfxTask *task, const HttpResponse *response)
 	settle(round, task);
 }
 
-/* A request has ended. */
+/* The request for an account has ended, with or without an answer. */
 static void
-take_response(Round *round, const HttpResponse *response)
+take_account_response(Round *round, WfxTask *task, const HttpResponse *response)
 {
-	WfxTask    *task = response->owner;
-
-	if (task->state == TASK_TRADES)
-	{
-		take_trades(round, task, response);
-		return;
-	}
 	task->sent_us = response->sent_us;
 	task->http_status = response->status;
 	/* by the present clock, so that one that was set meanwhile does no harm */
@@ -474,6 +501,21 @@ take_response(Round *round, const HttpResponse *response)
 		explain_failure(response, &task->cause);
 		settle(round, task);
 	}
+}
+
+/* A request has ended. */
+static void
+take_response(Round *round, const HttpResponse *response)
+{
+	WfxTask    *task = response->owner;
+	MemoryContext old = MemoryContextSwitchTo(task->context);
+
+	task->bytes += (int64) response->length;
+	if (task->state == TASK_TRADES)
+		take_trades(round, task, response);
+	else
+		take_account_response(round, task, response);
+	MemoryContextSwitchTo(old);
 }
 
 /*---------------------------------------------------------------------------
@@ -498,19 +540,19 @@ create_events(HttpPool *pool)
 }
 
 static HttpPool *
-create_pool(Round *round)
+create_pool(Round *round, int max_in_flight)
 {
 	HttpOptions options = {
-		.max_in_flight = Min(wfx_concurrency, round->n),
+		.max_in_flight = max_in_flight,
 		.max_per_host = wfx_concurrency_per_host,
 		.connect_timeout_ms = wfx_connect_timeout,
 		.request_timeout_ms = wfx_request_timeout,
 		.max_body = (size_t) wfx_max_response_size * 1024,
 		.allow_http = wfx_allow_http,
 		.allow_private = wfx_allow_private_addresses,
-		.allowed_hosts = wfx_allowed_hosts,
-		.ca_file = wfx_ca_file,
-		.proxy = wfx_proxy,
+		.allowed_hosts = pstrdup(wfx_allowed_hosts),
+		.ca_file = pstrdup(wfx_ca_file),
+		.proxy = pstrdup(wfx_proxy),
 		.user_agent = "wfx_mt4/" WFX_VERSION
 	};
 	const char *problem;
@@ -529,7 +571,7 @@ report_progress(Round *round)
 {
 	int64		now = http_clock();
 
-	if (!round->options->progress || now < round->next_progress_us)
+	if (!round->options.progress || now < round->next_progress_us)
 		return;
 	round->next_progress_us = now + PROGRESS_US;
 	ereport(NOTICE,
@@ -537,49 +579,134 @@ report_progress(Round *round)
 				   round->n, round->failed));
 }
 
-/* Waits until something can be done; raises when the session is to stop. */
-static void
-wait_for_something(Round *round)
+/*
+ * Waits for the network, the latch, or at most that many milliseconds (-1: no
+ * limit of its own); raises when the session is to stop.
+ */
+void
+sync_wait(SyncEngine *engine, long timeout_ms, uint32 wait_event)
 {
+	long		left = http_pool_timeout(engine->pool);
 	WaitEvent	event;
 
-	if (WaitEventSetWait(round->events, http_pool_timeout(round->pool), &event, 1,
-						 PG_WAIT_EXTENSION) == 1 && event.events & WL_LATCH_SET)
+	if (timeout_ms >= 0 && (left < 0 || left > timeout_ms))
+		left = timeout_ms;
+	if (WaitEventSetWait(engine->events, left, &event, 1, wait_event) == 1 &&
+		event.events & WL_LATCH_SET)
 		ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }
 
-static void
-run_round(Round *round)
+/*
+ * Makes an engine, in the current context, for at most that many requests at
+ * once.  sync_close() must follow, also after an error.
+ */
+SyncEngine *
+sync_open(const SyncOptions *options, int max_in_flight)
+{
+	SyncEngine *engine = palloc0(sizeof(SyncEngine));
+	HASHCTL		pauses = {.keysize = sizeof(uint64), .entrysize = sizeof(Pause),
+		.hcxt = CurrentMemoryContext};
+
+	engine->options = *options;
+	engine->context = CurrentMemoryContext;
+	engine->next_progress_us = http_clock() + PROGRESS_US;
+	engine->pauses = hash_create("wfx_mt4 pauses", 16, &pauses,
+								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	engine->pool = create_pool(engine, max_in_flight);
+	PG_TRY();
+	{
+		engine->events = create_events(engine->pool);
+	}
+	PG_CATCH();
+	{
+		sync_close(engine);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return engine;
+}
+
+/* Ends everything, also requests that are in flight. */
+void
+sync_close(SyncEngine *engine)
+{
+	if (engine == NULL)
+		return;
+	if (engine->events != NULL)
+		FreeWaitEventSet(engine->events);
+	engine->events = NULL;
+	http_pool_destroy(engine->pool);
+	engine->pool = NULL;
+}
+
+/*
+ * Adds tasks, which must live until they are settled; what belongs to them is
+ * made in the current context.  The catalog must live as long.
+ */
+void
+sync_add(SyncEngine *engine, const Catalog *catalog, WfxTask *tasks, int n)
+{
+	engine->catalog = catalog;
+	engine->n += n;
+	for (int i = 0; i < n; i++)
+	{
+		WfxTask    *task = &tasks[i];
+
+		task->started_us = http_clock();
+		task->context = CurrentMemoryContext;
+		if (task->state == TASK_SETTLED || !prepare(engine, task))
+		{
+			/* some could not even be claimed */
+			task->state = TASK_WAITING;
+			settle(engine, task);
+		}
+	}
+	engine->catalog = NULL;
+}
+
+/* Moves everything on without waiting; false if there was nothing to do. */
+bool
+sync_drive(SyncEngine *engine)
 {
 	HttpResponse *response;
+	bool		moved = false;
 
-	for (int i = 0; i < round->n; i++)
+	if (!http_drive(engine->pool))
+		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
+	while ((response = http_next(engine->pool)) != NULL)
 	{
-		round->tasks[i].started_us = http_clock();
-		if (round->tasks[i].state == TASK_SETTLED)
-			round->settled++;	/* it could not even be claimed */
-		else if (!prepare(round, &round->tasks[i]))
-			settle(round, &round->tasks[i]);
+		take_response(engine, response);
+		http_release(engine->pool);
+		moved = true;
 	}
-	while (round->settled < round->n)
-	{
-		bool		idle = true;
+	report_progress(engine);
+	return moved;
+}
 
-		if (!http_drive(round->pool))
-			ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
-		while ((response = http_next(round->pool)) != NULL)
-		{
-			take_response(round, response);
-			http_release(round->pool);
-			idle = false;
-		}
-		report_progress(round);
-		if (idle && round->settled < round->n)
-			wait_for_something(round);
-		else
-			CHECK_FOR_INTERRUPTS();
-	}
+/* The next task that has been settled, or NULL. */
+WfxTask *
+sync_next(SyncEngine *engine)
+{
+	WfxTask    *task = engine->first_settled;
+
+	if (task != NULL)
+		engine->first_settled = task->next_settled;
+	return task;
+}
+
+/* How many tasks are not settled. */
+int
+sync_pending(const SyncEngine *engine)
+{
+	return engine->n - engine->settled;
+}
+
+/* How many requests can be in flight, which the open files may limit. */
+int
+sync_capacity(const SyncEngine *engine)
+{
+	return http_pool_capacity(engine->pool);
 }
 
 /*
@@ -591,27 +718,24 @@ run_round(Round *round)
 void
 sync_fetch(const Catalog *catalog, WfxTask *tasks, int n, const SyncOptions *options)
 {
-	Round		round = {
-		.catalog = catalog,
-		.options = options,
-		.tasks = tasks,
-		.n = n,
-		.next_progress_us = http_clock() + PROGRESS_US
-	};
-	Round	   *volatile self = &round;
+	SyncEngine *volatile engine = NULL;
 
 	sync_library_check();
 	PG_TRY();
 	{
-		self->pool = create_pool(self);
-		self->events = create_events(self->pool);
-		run_round(self);
+		engine = sync_open(options, Min(wfx_concurrency, n));
+		sync_add(engine, catalog, tasks, n);
+		while (sync_pending(engine) > 0)
+		{
+			if (!sync_drive(engine) && sync_pending(engine) > 0)
+				sync_wait(engine, -1, PG_WAIT_EXTENSION);
+			else
+				CHECK_FOR_INTERRUPTS();
+		}
 	}
 	PG_FINALLY();
 	{
-		if (self->events != NULL)
-			FreeWaitEventSet(self->events);
-		http_pool_destroy(self->pool);
+		sync_close(engine);
 		for (int i = 0; i < n; i++)
 			explicit_bzero(tasks[i].integration->token, strlen(tasks[i].integration->token));
 	}

@@ -5,11 +5,18 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/numeric.h"
+#include "utils/varlena.h"
 
+#include "launcher.h"
+#include "shared.h"
 #include "wfx_mt4.h"
 
 #if PG_VERSION_NUM < 150000
@@ -33,6 +40,11 @@ int			wfx_poll_interval;
 int			wfx_concurrency;
 int			wfx_concurrency_per_host;
 int			wfx_snapshot_interval;
+
+/* The worker: where, which part, and how long history is kept. */
+char	   *wfx_databases;
+char	   *wfx_shard;
+int			wfx_history_retention;
 
 /* Limits of one request. */
 int			wfx_connect_timeout;
@@ -78,6 +90,43 @@ check_one_line(char **newval, void **extra, GucSource source)
 		}
 	}
 	return true;
+}
+
+/* A shard is the k-th of n parts. */
+static bool
+check_shard(char **newval, void **extra, GucSource source)
+{
+	int			k,
+				n,
+				length = 0;
+
+	if ((*newval)[0] == '\0')
+		return true;
+	if (sscanf(*newval, "%9d/%9d%n", &k, &n, &length) == 2 && (*newval)[length] == '\0' &&
+		k >= 1 && k <= n)
+		return true;
+	GUC_check_errdetail("The value must be empty or \"k/n\" with k from 1 to n, for example \"1/3\".");
+	return false;
+}
+
+/* A list of names, as they are written in pg_database. */
+static bool
+check_databases(char **newval, void **extra, GucSource source)
+{
+	char	   *copy = pstrdup(*newval);
+	List	   *names;
+	bool		valid = SplitGUCList(copy, ',', &names);
+
+	if (!valid)
+		GUC_check_errdetail("The value must be a list of database names.");
+	else if (list_length(names) > SHARED_MAX_DATABASES)
+	{
+		GUC_check_errdetail("At most %d databases can be listed.", SHARED_MAX_DATABASES);
+		valid = false;
+	}
+	list_free(names);
+	pfree(copy);
+	return valid;
 }
 
 static void
@@ -159,11 +208,33 @@ define_network_settings(void)
 				&wfx_proxy, "", check_one_line);
 }
 
-/* Called once when the library is loaded; starts nothing. */
+/* Settings of the background worker. */
+static void
+define_worker_settings(void)
+{
+	DefineCustomStringVariable("wfx_mt4.databases",
+							   "Lists the databases that a background worker keeps synchronised.",
+							   "The library must be in shared_preload_libraries.",
+							   &wfx_databases, "", PGC_SIGHUP, GUC_LIST_INPUT, check_databases, NULL, NULL);
+	define_text("wfx_mt4.shard", "Sets which part of the integrations this server takes care of.",
+				"\"k/n\" is the k-th of n parts; empty means all of them.", &wfx_shard, "", check_shard);
+	define_int("wfx_mt4.history_retention", "Sets how long the worker keeps history and snapshots.",
+			   "Zero keeps them for ever.", &wfx_history_retention, 90 * 86400, 0, INT_MAX, GUC_UNIT_S);
+}
+
+/* Called once when the library is loaded. */
 void
 _PG_init(void)
 {
 	define_engine_settings();
 	define_network_settings();
+	define_worker_settings();
 	MarkGUCPrefixReserved("wfx_mt4");
+	shared_init_session();
+	/* pg_upgrade's servers must not change a row */
+	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
+	{
+		shared_request();
+		launcher_register();
+	}
 }

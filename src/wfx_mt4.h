@@ -47,6 +47,9 @@ extern bool wfx_allow_private_addresses;
 extern bool wfx_allow_http;
 extern char *wfx_ca_file;
 extern char *wfx_proxy;
+extern char *wfx_databases;
+extern int	wfx_history_retention;	/* s; 0: kept for ever */
+extern char *wfx_shard;			/* "" or "k/n", k from 1 */
 
 /*---------------------------------------------------------------------------
  * account.c: the numbers of an account
@@ -96,6 +99,8 @@ typedef struct WfxIntegration
 	pg_uuid_t	successor;
 	bool		has_observed_at;
 	TimestampTz observed_at;	/* of what was stored when it was read */
+	bool		has_numbers;
+	int64		numbers;		/* hash of what was stored when it was read */
 	bool		has_next_sync_at;
 	TimestampTz next_sync_at;	/* when it was read, or as it was claimed */
 	bool		requested;		/* somebody asked for this sync */
@@ -118,13 +123,19 @@ typedef struct WfxTask
 	WfxIntegration *integration;
 	const WfxProvider *provider;
 	WfxTaskState state;
+	MemoryContext context;		/* where what belongs to it lives */
+	struct WfxTask *next_settled;
+	void	   *owner;			/* the worker's batch */
 	bool		locked;			/* its advisory lock is held */
 	bool		leased;			/* its row says so, committed */
 	int64		started_us;		/* http_clock() */
 	int64		waiting_us;		/* since when for another session's claim; 0: not */
 	int64		sent_us;		/* 0: nothing was sent */
+	int64		settled_us;		/* when the worker took it */
+	WfxCode		fetched;		/* cause.code, before it was stored */
 	int64		duration_us;	/* since it was sent, or began where it was not */
 	int			http_status;	/* 0: none */
+	int64		bytes;			/* of the answers' bodies */
 	WfxCause	cause;			/* WFX_OK: account holds the answer */
 	WfxAccount	account;
 	WfxAmounts	amounts;
@@ -133,6 +144,11 @@ typedef struct WfxTask
 	bool		dropped;		/* changed or gone while it was fetched */
 	bool		stale;			/* something newer was stored meanwhile */
 	bool		not_stored;		/* fetched, but the database refused it */
+	bool		deferred;		/* not stored yet: the worker tries again */
+	bool		stored;			/* its numbers are in performance_data */
+	bool		changed;		/* other numbers than before were stored */
+	bool		has_next;		/* next_due is what next_sync_at says now */
+	TimestampTz next_due;
 } WfxTask;
 
 extern void account_amounts(const WfxAccount *account, WfxAmounts *amounts);
@@ -157,6 +173,7 @@ typedef enum WfxClaim
 
 extern bool claim_take(const pg_uuid_t *id, WfxClaim kind);
 extern void claim_release(const pg_uuid_t *id, WfxClaim kind);
+extern void claim_release_held(const pg_uuid_t *id);
 extern void claim_release_all(void);
 extern void claim_assignments(void);
 extern int	claim_capacity(void);

@@ -219,6 +219,22 @@ sub sync_all
 	return $self->json('SELECT wfx_mt4_sync_all()');
 }
 
+# Returns the row of a database's worker.
+sub worker
+{
+	my ($self, $database) = @_;
+	return $self->row('SELECT * FROM wfx_mt4_worker_status() WHERE database = '
+		  . literal($database // $self->{database}));
+}
+
+# Waits until the worker is in a state.
+sub wait_worker
+{
+	my ($self, $state) = @_;
+	return wait_until(sub { ($self->worker->{state} // '') eq $state },
+		"the worker to be $state");
+}
+
 # Returns an integration's row.
 sub integration
 {
