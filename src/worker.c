@@ -65,6 +65,10 @@
 /* How often what keeps the service from running is looked at, in milliseconds. */
 #define OBSTACLE_MS 1000
 
+/* The longest rest between two services that fail, and what is no failure any more. */
+#define FAILING_MS 15000
+#define HEALTHY_US (10 * INT64CONST(1000000))
+
 /* History is pruned that often, so many rows at a time. */
 #define PRUNE_US (600 * INT64_C(1000000))
 #define PRUNE_ROWS 1000
@@ -902,15 +906,20 @@ wfx_mt4_worker_main(Datum arg)
 	db_limit_work(WORK_LIMIT_MS);
 	for (;;)
 	{
+		int64		begun_us;
+
 		while (obstructed(slot))
 			rest(OBSTACLE_MS);
+		begun_us = http_clock();
 		/* with other settings, start anew: those of the database are read only then */
 		if (run_service(slot))
 			proc_exit(1);
 		if (obstructed(slot))
 			continue;
+		if (http_clock() - begun_us > HEALTHY_US)
+			delay_ms = OBSTACLE_MS;
 		shared_say(slot, WORKER_WAITING, failure);
 		rest(delay_ms);
-		delay_ms = Min(2 * delay_ms, 60 * OBSTACLE_MS);
+		delay_ms = Min(2 * delay_ms, FAILING_MS);
 	}
 }
