@@ -308,6 +308,26 @@ queue_put(DueQueue *queue, const pg_uuid_t *id, TimestampTz due, const char *ori
 	heap_add(queue, entry);
 }
 
+/*
+ * Puts one that is known before the others: somebody has changed it, and a claim
+ * will tell whether it is due.  Returns false if it is not known.
+ */
+bool
+queue_hurry(DueQueue *queue, const pg_uuid_t *id)
+{
+	Entry	   *entry = hash_search(queue->entries, id, HASH_FIND, NULL);
+
+	if (entry == NULL)
+		return false;
+	if (entry->state != ENTRY_BUSY)
+	{
+		detach(queue, entry);
+		entry->due = DT_NOBEGIN;
+		heap_add(queue, entry);
+	}
+	return true;
+}
+
 /* Forgets an integration, unless it is busy. */
 void
 queue_drop(DueQueue *queue, const pg_uuid_t *id)

@@ -32,6 +32,7 @@ typedef enum QueueOutcome
 
 extern DueQueue *queue_create(MemoryContext context, const QueueLimits *limits);
 extern void queue_put(DueQueue *queue, const pg_uuid_t *id, TimestampTz due, const char *origin);
+extern bool queue_hurry(DueQueue *queue, const pg_uuid_t *id);
 extern void queue_drop(DueQueue *queue, const pg_uuid_t *id);
 extern int	queue_take(DueQueue *queue, TimestampTz now, int max, pg_uuid_t *ids);
 extern const char *queue_done(DueQueue *queue, const pg_uuid_t *id, QueueOutcome outcome, TimestampTz now);

@@ -46,6 +46,15 @@ schedule_after_success(double poll_seconds)
 	return seconds * random_between(1 - POLL_JITTER, 1 + POLL_JITTER);
 }
 
+/* Seconds to add to the end of a pause, so that a token is not paused at once again. */
+double
+schedule_after_pause(double poll_seconds)
+{
+	double		seconds = poll_seconds > 0 ? poll_seconds : wfx_poll_interval;
+
+	return random_between(0, Min(Max(seconds, 1.0) / 10, 60));
+}
+
 /*
  * Seconds until the next try; failures counts this one.  Exponential with full
  * jitter (so that accounts which failed together do not return together), except

@@ -552,9 +552,13 @@ next_time(const Batch *batch, const WfxTask *task)
 	const WfxIntegration *i = task->integration;
 	double		seconds = succeeded(task) ? schedule_after_success(i->poll_seconds) :
 		schedule_after_failure(task_code(task), i->failures + 1);
+	TimestampTz pause = Max(task->pause_until, i->paused_until);
 	TimestampTz next = TimestampTzPlusMilliseconds(batch->now, (int64) (seconds * 1000));
 
-	return Max(Max(next, task->pause_until), i->paused_until);
+	/* those that were paused together do not return together */
+	if (pause > next)
+		next = TimestampTzPlusMilliseconds(pause, (int64) (schedule_after_pause(i->poll_seconds) * 1000));
+	return next;
 }
 
 static Datum

@@ -183,6 +183,7 @@ extern int	claim_capacity(void);
  *---------------------------------------------------------------------------
  */
 extern double schedule_after_success(double poll_seconds);
+extern double schedule_after_pause(double poll_seconds);
 extern double schedule_after_failure(WfxCode code, int failures);
 extern double schedule_pause(const double *wish, int failures);
 

@@ -18,7 +18,9 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "common/pg_prng.h"
+#include "lib/ilist.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -29,6 +31,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -82,6 +85,7 @@
 /* What was claimed together; it goes when its last task has been stored. */
 typedef struct Claimed
 {
+	dlist_node	node;			/* among those that are not done with */
 	MemoryContext context;
 	Catalog    *catalog;
 	WfxTask    *tasks;
@@ -121,7 +125,8 @@ typedef struct Worker
 	int			max_settled;
 	int64		oldest_us;		/* when the first of them came */
 	int64		retry_us;		/* when deferred ones are tried again; 0: none */
-	char		recovered[NAMEDATALEN]; /* an origin that answers again */
+	List	   *recovered;		/* origins that answer again */
+	dlist_head	claimed;
 
 	int64		claimed_us;
 	int64		pruned_us;
@@ -174,6 +179,15 @@ do_step(Worker *worker, Step step, const char *activity)
 	return done;
 }
 
+/* Something about tables has changed since obstacles were last looked for. */
+static bool catalog_changed = true;
+
+static void
+on_relation_change(Datum arg, Oid relid)
+{
+	catalog_changed = true;
+}
+
 /*
  * Opens the catalog of a step.  The lock on the extension comes before those on
  * tables, as DROP EXTENSION takes them, so that neither waits for the other.
@@ -187,9 +201,16 @@ open_catalog(void)
 	const char *obstacle;
 
 	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-	obstacle = catalog_obstacle(&restored);
-	if (obstacle != NULL)
-		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("%s", obstacle));
+	if (catalog_changed)
+	{
+		catalog_changed = false;
+		obstacle = catalog_obstacle(&restored);
+		if (obstacle != NULL)
+		{
+			catalog_changed = true;
+			ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("%s", obstacle));
+		}
+	}
 	if (XactReadOnly)
 		ereport(ERROR, errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION), errmsg("the database is read-only"));
 	catalog = catalog_open();
@@ -300,9 +321,15 @@ take_news(Worker *worker)
 
 	shared_take_news(worker->slot, &news);
 	if (news.any)
+	{
+		catalog_changed = true;
 		scan_all(worker);
+	}
 	for (int i = 0; i < news.n; i++)
-		look_again(worker, &news.ids[i]);
+	{
+		if (!queue_hurry(worker->queue, &news.ids[i]))
+			look_again(worker, &news.ids[i]);
+	}
 	if (news.prepared && worker->prepared_us == 0)
 		worker->prepared_us = http_clock() + PREPARED_US;
 }
@@ -350,6 +377,7 @@ static Claimed *claimed_now;
 static void
 free_claimed(Claimed *claimed)
 {
+	dlist_delete(&claimed->node);
 	if (claimed->catalog != NULL)
 		catalog_close(claimed->catalog);
 	MemoryContextDelete(claimed->context);
@@ -422,6 +450,7 @@ claim(Worker *worker)
 	context = AllocSetContextCreate(worker->context, "wfx_mt4 claimed", ALLOCSET_DEFAULT_SIZES);
 	claimed = claimed_now = MemoryContextAllocZero(context, sizeof(Claimed));
 	claimed->context = context;
+	dlist_push_tail(&worker->claimed, &claimed->node);
 	if (!do_step(worker, claim_taken, "wfx_mt4: claiming what is due"))
 	{
 		free_claimed(claimed);
@@ -522,7 +551,7 @@ finish(Worker *worker, WfxTask *task)
 	const char *recovered = queue_done(worker->queue, &i->id, outcome_of(task), GetCurrentTimestamp());
 
 	if (recovered != NULL)
-		strlcpy(worker->recovered, recovered, NAMEDATALEN);
+		worker->recovered = lappend(worker->recovered, pstrdup(recovered));
 	claim_release_held(&i->id);
 	if (task->has_next && !task->dropped)
 	{
@@ -596,14 +625,14 @@ static void
 wake_recovered(Worker *worker)
 {
 	int			n;
-	pg_uuid_t  *ids = queue_of_origin(worker->queue, worker->recovered, &n);
+	pg_uuid_t  *ids = queue_of_origin(worker->queue, linitial(worker->recovered), &n);
 	double		within = Min((double) wfx_poll_interval, Max(1.0, n * (BACKLOG_GAP_US / 1e6)));
 
 	if (n > 0)
 		store_wake_silent(open_catalog(), ids, n, within);
 	for (int i = 0; i < n; i++)
 		look_again(worker, &ids[i]);
-	worker->recovered[0] = '\0';
+	worker->recovered = list_delete_first(worker->recovered);
 }
 
 static void
@@ -717,7 +746,7 @@ work(Worker *worker)
 
 	if (should_store(worker) && !store(worker))
 		return false;
-	if (worker->recovered[0] != '\0' &&
+	if (worker->recovered != NIL &&
 		!do_step(worker, wake_recovered, "wfx_mt4: waking accounts"))
 		return false;
 	if (worker->prepared_us > 0 && now >= worker->prepared_us &&
@@ -777,6 +806,8 @@ static void
 end_service(Worker *worker)
 {
 	sync_close(worker->engine);
+	while (!dlist_is_empty(&worker->claimed))
+		free_claimed(dlist_container(Claimed, node, dlist_head_node(&worker->claimed)));
 	claim_release_all();
 	MemoryContextDelete(worker->context);
 	worker->counters->in_flight = 0;
@@ -799,6 +830,7 @@ run_service(int slot)
 	bool		ended;
 
 	MemoryContextSwitchTo(context);
+	dlist_init(&worker.claimed);
 	worker.step = AllocSetContextCreate(context, "wfx_mt4 step", ALLOCSET_DEFAULT_SIZES);
 	worker.settings = read_settings();
 	worker.max_look = worker.max_settled = worker.max_unclaimed = 1024;
@@ -904,6 +936,7 @@ wfx_mt4_worker_main(Datum arg)
 	set_own_settings();
 	db_set_mode(DB_RESTRICTED);
 	db_limit_work(WORK_LIMIT_MS);
+	CacheRegisterRelcacheCallback(on_relation_change, (Datum) 0);
 	for (;;)
 	{
 		int64		begun_us;
