@@ -3,8 +3,8 @@
  *
  * wfx_mt4_refresh(): a trigger of the application's that queues the integrations
  * which a row concerns.  It waits for nothing: rows that somebody has locked are
- * left to the worker, which looks at them once the transaction has committed.
- * Whatever goes wrong is a warning, for the statement is not about us.
+ * passed over with a warning, and whatever else goes wrong is a warning too, for
+ * the statement is not about us.
  */
 #include "postgres.h"
 

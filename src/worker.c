@@ -138,6 +138,21 @@ typedef void (*Step) (Worker *worker);
 /* A failed step's message. */
 static char failure[SHARED_REASON_MAX];
 
+/* What pg_stat_activity shows while the worker waits; only newer servers take a name. */
+static uint32
+wait_event(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = WaitEventExtensionNew("WfxMt4Worker");
+	return event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
 /*---------------------------------------------------------------------------
  * Steps
  *---------------------------------------------------------------------------
@@ -797,7 +812,7 @@ serve(Worker *worker)
 		if (ms < 0 || ms > 1000)
 			pgstat_report_stat(true);
 		if (ms != 0)
-			sync_wait(worker->engine, ms, PG_WAIT_EXTENSION);
+			sync_wait(worker->engine, ms, wait_event());
 	}
 }
 
@@ -888,7 +903,7 @@ obstructed(int slot)
 static void
 rest(long ms)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event());
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
