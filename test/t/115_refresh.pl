@@ -87,14 +87,12 @@ $session->query_safe('COMMIT');
 $session->quit;
 
 # Notifications name traders whose numbers changed.
-my $listener = $test->session;
-$listener->query_safe('LISTEN wfx_mt4');
 $test->provider->control('PUT', 'answer/4711', { body => '{"balance": 1234.5, "equity": 1200}' });
-$test->sync($id);
-like($listener->query('SELECT 1'), qr/1/, 'the listener listens');
-my $heard = $listener->{stdout} . $listener->query(q{SELECT pg_notification_queue_usage()});
-$test->sync($id);
-$listener->quit;
+my $listen = "LISTEN wfx_mt4; SELECT wfx_mt4_sync('$id') ->> 'success'";
+like($test->node->safe_psql('postgres', $listen),
+	qr/notification "wfx_mt4" with payload "\{"traders": \["$trader"\]\}"/,
+	'listeners hear whose numbers changed');
+unlike($test->node->safe_psql('postgres', $listen), qr/notification/, 'and nothing where none did');
 my $curve = $test->sql("SELECT string_agg(balance || ' ' || equity, ',' ORDER BY observed_at)
 	FROM wfx_mt4_equity_curve('$trader')");
 like($curve, qr/1234\.5 1200/, 'the curve shows what was observed');
