@@ -577,6 +577,16 @@ COMMENT ON FUNCTION @extschema@.wfx_mt4_wake() IS
     'Trigger: makes an integration due at once when it is new or changed.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_wake() FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.wfx_mt4_reschedule()
+RETURNS trigger
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_reschedule';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_reschedule() IS
+    'Trigger: lets the worker see at once that somebody has changed when integrations are due.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_reschedule() FROM PUBLIC;
+
 --
 -- The application's tables
 --
@@ -944,6 +954,7 @@ CREATE FUNCTION @extschema@.wfx_mt4__table_triggers(
     OUT table_name text,
     OUT trigger_name text,
     OUT event text,
+    OUT level text,                 -- ROW or STATEMENT
     OUT function regprocedure)      -- of the same name
 RETURNS SETOF record
 LANGUAGE sql STABLE
@@ -953,15 +964,18 @@ AS $fn$
     SELECT v.*, format('%s.%I()', ext, v.trigger_name)::regprocedure
       FROM (VALUES
             ('mt4_integrations', 'wfx_mt4_clear_token',
-             'UPDATE OF mt4_server_endpoint, mt4_api_token'),
+             'UPDATE OF mt4_server_endpoint, mt4_api_token', 'ROW'),
+            -- For each row it would lock the row once more at every sync.
+            ('mt4_integrations', 'wfx_mt4_reschedule',
+             'UPDATE OF next_sync_at', 'STATEMENT'),
             ('mt4_integrations', 'wfx_mt4_wake',
              'INSERT OR UPDATE OF credential_id, mt4_account_id,'
              ' mt4_api_token, mt4_server_endpoint, mt4_platform,'
-             ' mt4_provider, is_active, poll_interval')
-           ) AS v (table_name, trigger_name, event)
+             ' mt4_provider, is_active, poll_interval', 'ROW')
+           ) AS v (table_name, trigger_name, event, level)
 $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4__table_triggers(regnamespace) IS
-    'private: row triggers that the tables need, all of them BEFORE';
+    'private: triggers that the tables need, all of them BEFORE';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_triggers(regnamespace) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.wfx_mt4__table_here()
@@ -1364,7 +1378,7 @@ BEGIN
                    ('trigger', g.oid IS NULL,
                     concat('CREATE TRIGGER ', l.trigger_name,
                            ' BEFORE ', l.event, ' ON ', r.oid::regclass,
-                           ' FOR EACH ROW EXECUTE FUNCTION ', l.function)),
+                           ' FOR EACH ', l.level, ' EXECUTE FUNCTION ', l.function)),
                    ('dependency', d.objid IS NULL,
                     concat('ALTER TRIGGER ', l.trigger_name,
                            ' ON ', r.oid::regclass,
@@ -1620,7 +1634,7 @@ BEGIN
       FROM pg_proc p
      WHERE p.pronamespace = ext
        AND (p.proname ^@ 'wfx_mt4__table' OR
-            p.proname IN ('wfx_mt4_clear_token', 'wfx_mt4_wake'))
+            p.proname IN ('wfx_mt4_clear_token', 'wfx_mt4_reschedule', 'wfx_mt4_wake'))
        AND NOT has_function_privilege(p.oid, 'EXECUTE');
     IF forbidden IS NOT NULL THEN
         RAISE EXCEPTION 'permission denied for functions that wfx_mt4_create_tables() needs'

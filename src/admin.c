@@ -40,6 +40,7 @@ PG_FUNCTION_INFO_V1(wfx_mt4_worker_status);
 PG_FUNCTION_INFO_V1(wfx_mt4_prune_history);
 PG_FUNCTION_INFO_V1(wfx_mt4__table_here);
 PG_FUNCTION_INFO_V1(wfx_mt4_clear_token);
+PG_FUNCTION_INFO_V1(wfx_mt4_reschedule);
 PG_FUNCTION_INFO_V1(wfx_mt4_wake);
 
 /*---------------------------------------------------------------------------
@@ -944,4 +945,23 @@ wfx_mt4_wake(PG_FUNCTION_ARGS)
 	if (update ? configuration_changed(data) && !column_changed(data, "next_sync_at") : isnull)
 		row = with_column(data, row, number, TimestampTzGetDatum(GetCurrentTimestamp()), false);
 	return PointerGetDatum(row);
+}
+
+/*
+ * Lets the worker read the schedule anew when a statement of somebody else's sets
+ * next_sync_at.  Which rows it changes is not asked: a trigger for each row would
+ * have every sync lock its row twice.
+ */
+Datum
+wfx_mt4_reschedule(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(((TriggerData *) fcinfo->context)->tg_event) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(((TriggerData *) fcinfo->context)->tg_event))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("wfx_mt4_reschedule() must be called by a BEFORE trigger for each statement"));
+	if (!db_is_working())
+		shared_note_any();
+	return PointerGetDatum(NULL);
 }

@@ -3,8 +3,8 @@
  *
  * wfx_mt4_refresh(): a trigger of the application's that queues the integrations
  * which a row concerns.  It waits for nothing: rows that somebody has locked are
- * passed over with a warning, and whatever else goes wrong is a warning too, for
- * the statement is not about us.
+ * left to the worker, or passed over with a warning where there is none, and
+ * whatever else goes wrong is a warning too, for the statement is not about us.
  */
 #include "postgres.h"
 
@@ -112,42 +112,57 @@ collect_keys(Refresh *refresh)
 	}
 }
 
-/* Queues the integrations of the keys, and tells the worker. */
-static void
-queue_keys(void *arg)
+/* The integrations that may be synchronised and that the keys are about. */
+static pg_uuid_t *
+find_integrations(const Refresh *refresh, const Catalog *catalog, int *n)
 {
-	Refresh    *refresh = arg;
-	Catalog    *catalog = catalog_open();
 	DbArgs		args = {0};
 	DbRows	   *rows;
+	pg_uuid_t  *ids;
+	bool		isnull;
 
-	catalog_lock_tables(catalog, TABLE_INTEGRATIONS);
-	catalog_check_code(catalog, TABLE_INTEGRATIONS);
 	db_arg(&args, UUIDARRAYOID,
 		   PointerGetDatum(construct_array(refresh->keys, refresh->n, UUIDOID, UUID_LEN, false,
 										   TYPALIGN_CHAR)), false);
-	rows = db_query(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
-					catalog_sql(catalog,
-								"WITH wanted AS (SELECT i.id FROM @mt4_integrations i"
-								"    WHERE i.is_active AND i.next_sync_at IS DISTINCT FROM 'infinity'"
-								"      AND i.next_sync_at IS DISTINCT FROM '-infinity'"
-								"      AND (i.id = ANY ($1) OR i.credential_id = ANY ($1) OR i.credential_id IN"
-								"        (SELECT a.credential_id FROM @credential_assignments a"
-								"          WHERE a.id = ANY ($1) OR a.trader_id = ANY ($1)))),"
-								"  free AS (SELECT i.id FROM @mt4_integrations i"
-								"    WHERE i.id IN (SELECT w.id FROM wanted w) FOR NO KEY UPDATE SKIP LOCKED),"
-								"  done AS (UPDATE @mt4_integrations AS i SET"
-								"    next_sync_at = {mt4_integrations.next_sync_at<'-infinity'}"
-								"    FROM free WHERE i.id = free.id RETURNING i.id)"
-								" SELECT w.id, d.id IS NOT NULL FROM wanted w LEFT JOIN done d ON d.id = w.id"));
+	rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+						   catalog_sql(catalog,
+									   "SELECT i.id FROM @mt4_integrations i"
+									   " WHERE i.is_active AND i.next_sync_at IS DISTINCT FROM 'infinity'"
+									   "   AND i.next_sync_at IS DISTINCT FROM '-infinity'"
+									   "   AND (i.id = ANY ($1) OR i.credential_id = ANY ($1) OR i.credential_id IN"
+									   "     (SELECT a.credential_id FROM @credential_assignments a"
+									   "       WHERE a.id = ANY ($1) OR a.trader_id = ANY ($1)))"));
+	ids = palloc(sizeof(pg_uuid_t) * Max(rows->n, 1));
 	for (int r = 0; r < rows->n; r++)
-	{
-		bool		isnull;
-		pg_uuid_t  *id = DatumGetUUIDP(db_value(rows, r, 0, UUIDOID, &isnull));
+		ids[r] = *DatumGetUUIDP(db_value(rows, r, 0, UUIDOID, &isnull));
+	*n = rows->n;
+	return ids;
+}
 
-		if (DatumGetBool(db_value(rows, r, 1, BOOLOID, &isnull)))
-			shared_note_changed(id);
-		else
+/*
+ * Queues the integrations of the keys, and tells the worker, also about those
+ * that somebody has locked: it queues them when they are free.
+ */
+static void
+queue_keys(void *arg)
+{
+	Catalog    *catalog = catalog_open();
+	pg_uuid_t  *ids;
+	pg_uuid_t  *locked;
+	int			n;
+	int			n_locked;
+
+	catalog_lock_tables(catalog, TABLE_INTEGRATIONS);
+	catalog_check_code(catalog, TABLE_INTEGRATIONS);
+	ids = find_integrations(arg, catalog, &n);
+	if (n == 0)
+		return;
+	locked = store_request(catalog, ids, n, &n_locked);
+	for (int i = 0; i < n; i++)
+		shared_note_changed(&ids[i]);
+	for (int i = 0; i < n_locked; i++)
+	{
+		if (!shared_note_requested(&locked[i]))
 			ereport(WARNING,
 					errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 					errmsg("an integration is being written by another session, so its sync was not queued"),

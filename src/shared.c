@@ -40,6 +40,8 @@ static shmem_startup_hook_type previous_startup;
 static int	n_changed;
 static bool changed_any;
 static pg_uuid_t changed[SHARED_MAX_CHANGED];
+static int	n_requested;
+static pg_uuid_t requested[SHARED_MAX_REQUESTED];
 
 /* A database that the transaction is dropping. */
 static Oid	held_database = InvalidOid;
@@ -117,11 +119,23 @@ slot_of(Oid dboid)
 	return -1;
 }
 
+/* Adds what fits; returns how many.  The lock is held. */
+static int
+add_requested(SharedNews *news, const pg_uuid_t *ids, int n)
+{
+	int			fits = Min(n, SHARED_MAX_REQUESTED - news->n_requested);
+
+	memcpy(&news->requested[news->n_requested], ids, sizeof(pg_uuid_t) * fits);
+	news->n_requested += fits;
+	return fits;
+}
+
 /* Hands what the transaction has changed to the worker of the database. */
 static void
 tell(bool prepared)
 {
 	int			pid = 0;
+	int			untold = n_requested;
 	int			slot;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
@@ -129,6 +143,8 @@ tell(bool prepared)
 	if (slot >= 0)
 	{
 		SharedNews *news = &shared->news[slot];
+
+		untold -= add_requested(news, requested, n_requested);
 
 		news->prepared = news->prepared || prepared;
 		if (changed_any || news->n + n_changed > SHARED_MAX_CHANGED)
@@ -142,6 +158,8 @@ tell(bool prepared)
 	}
 	LWLockRelease(lock);
 	wake(pid);
+	if (untold > 0)
+		ereport(LOG, errmsg("wfx_mt4: %d integrations whose rows were locked could not be queued", untold));
 }
 
 /* A drop of a database has ended, either way: the launcher looks at it again. */
@@ -168,12 +186,13 @@ at_transaction_end(XactEvent event, void *arg)
 		return;
 	if (OidIsValid(held_database))
 		release_hold();
-	if (n_changed > 0 || changed_any)
+	if (n_changed > 0 || changed_any || n_requested > 0)
 	{
 		if (event != XACT_EVENT_ABORT)
 			tell(event == XACT_EVENT_PREPARE);
 		n_changed = 0;
 		changed_any = false;
+		n_requested = 0;
 	}
 }
 
@@ -206,6 +225,31 @@ void
 shared_note_any(void)
 {
 	changed_any = shared != NULL;
+}
+
+/*
+ * The worker is to queue an integration whose row somebody has locked now.
+ * Returns false where there is no worker, or too much for it to be told.
+ */
+bool
+shared_note_requested(const pg_uuid_t *id)
+{
+	bool		listed;
+
+	if (shared == NULL)
+		return false;
+	for (int i = 0; i < n_requested; i++)
+	{
+		if (memcmp(&requested[i], id, UUID_LEN) == 0)
+			return true;
+	}
+	LWLockAcquire(lock, LW_SHARED);
+	listed = slot_of(MyDatabaseId) >= 0;
+	LWLockRelease(lock);
+	if (!listed || n_requested == SHARED_MAX_REQUESTED)
+		return false;
+	requested[n_requested++] = *id;
+	return true;
 }
 
 /*---------------------------------------------------------------------------
@@ -403,10 +447,21 @@ void
 shared_take_news(int slot, SharedNews *news)
 {
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	*news = shared->news[slot];
+	memcpy(news, &shared->news[slot], offsetof(SharedNews, requested));
+	memcpy(news->requested, shared->news[slot].requested, sizeof(pg_uuid_t) * news->n_requested);
 	shared->news[slot].any = false;
 	shared->news[slot].prepared = false;
 	shared->news[slot].n = 0;
+	shared->news[slot].n_requested = 0;
+	LWLockRelease(lock);
+}
+
+/* Gives back what the next worker, or the next service of this one, is to queue. */
+void
+shared_give_requested(int slot, const pg_uuid_t *ids, int n)
+{
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	(void) add_requested(&shared->news[slot], ids, n);
 	LWLockRelease(lock);
 }
 

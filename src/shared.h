@@ -17,6 +17,9 @@
 /* Changed integrations that are told one by one; more are "any of them". */
 #define SHARED_MAX_CHANGED		256
 
+/* Integrations that the worker is to queue, because their rows were locked. */
+#define SHARED_MAX_REQUESTED	1024
+
 /* Latencies are counted in buckets, each a quarter longer than the one before. */
 #define SHARED_BUCKETS			64
 
@@ -66,6 +69,8 @@ typedef struct SharedNews
 	bool		prepared;		/* a prepared transaction may change more */
 	int			n;
 	pg_uuid_t	ids[SHARED_MAX_CHANGED];
+	int			n_requested;
+	pg_uuid_t	requested[SHARED_MAX_REQUESTED];
 } SharedNews;
 
 extern void shared_request(void);
@@ -75,6 +80,7 @@ extern void shared_init_session(void);
 /* sessions */
 extern void shared_note_changed(const pg_uuid_t *id);
 extern void shared_note_any(void);
+extern bool shared_note_requested(const pg_uuid_t *id);
 extern int	shared_read_slots(WorkerSlot *slots);
 extern int	shared_launcher(void);
 extern int	shared_hold(Oid dboid);
@@ -90,6 +96,7 @@ extern WorkerSlot shared_slot(int slot);
 extern bool shared_enter(int slot, Oid *dboid);
 extern void shared_leave(int slot);
 extern void shared_take_news(int slot, SharedNews *news);
+extern void shared_give_requested(int slot, const pg_uuid_t *ids, int n);
 extern WorkerCounters *shared_counters(int slot);
 extern int	shared_bucket(int64 duration_us);
 extern double shared_bucket_ms(int bucket);

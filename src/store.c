@@ -352,6 +352,38 @@ store_wake_silent(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, doubl
 }
 
 /*
+ * Puts those listed that are active at the front of the queue.  Waits for no
+ * row; returns those that somebody has locked, whose requests are yet to be made.
+ */
+pg_uuid_t *
+store_request(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *n_locked)
+{
+	DbArgs		args = {0};
+	DbRows	   *rows;
+	pg_uuid_t  *locked;
+	bool		known;
+
+	db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
+	rows = db_query(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+					catalog_sql(catalog,
+								"WITH wanted AS (SELECT i.id FROM @mt4_integrations i"
+								"    WHERE i.id = ANY ($1) AND i.is_active"
+								"      AND i.next_sync_at IS DISTINCT FROM 'infinity'"
+								"      AND i.next_sync_at IS DISTINCT FROM '-infinity'),"
+								"  free AS (SELECT i.id FROM @mt4_integrations i"
+								"    WHERE i.id IN (SELECT w.id FROM wanted w) FOR NO KEY UPDATE SKIP LOCKED),"
+								"  done AS (UPDATE @mt4_integrations AS i SET"
+								"    next_sync_at = {mt4_integrations.next_sync_at<'-infinity'}"
+								"    FROM free WHERE i.id = free.id RETURNING i.id)"
+								" SELECT w.id FROM wanted w WHERE w.id NOT IN (SELECT d.id FROM done d)"));
+	locked = palloc(sizeof(pg_uuid_t) * Max(rows->n, 1));
+	for (int r = 0; r < rows->n; r++)
+		locked[r] = uuid_value(rows, r, 0, &known);
+	*n_locked = rows->n;
+	return locked;
+}
+
+/*
  * Lists what says "syncing" and will not be due by itself: a dead process had it
  * in flight while it was deactivated.
  */

@@ -70,6 +70,8 @@ extern StoreSchedule *store_schedule_of(const Catalog *catalog, const pg_uuid_t 
 extern void store_bring_forward(const Catalog *catalog);
 extern void store_wake_silent(const Catalog *catalog, const pg_uuid_t *ids, int n_ids,
 							  double within_s);
+extern pg_uuid_t *store_request(const Catalog *catalog, const pg_uuid_t *ids, int n_ids,
+								int *n_locked);
 extern pg_uuid_t *store_orphans(const Catalog *catalog, int *n);
 extern void store_free_orphans(const Catalog *catalog, const pg_uuid_t *ids, int n);
 extern int64 store_prune(const Catalog *catalog, double keep_seconds, int limit);

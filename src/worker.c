@@ -119,6 +119,12 @@ typedef struct Worker
 	pg_uuid_t  *unclaimed;
 	int64		unclaimed_us;
 
+	/* to be queued, once those who have their rows locked let them go */
+	int			n_asked;
+	int			max_asked;
+	pg_uuid_t  *asked;
+	int64		asked_us;
+
 	/* results */
 	WfxTask   **settled;
 	int			n_settled;
@@ -328,11 +334,56 @@ scan_all(Worker *worker)
 	worker->has_position = false;
 }
 
+/* Notes integrations to be queued. */
+static void
+ask_for(Worker *worker, const pg_uuid_t *ids, int n)
+{
+	while (worker->max_asked < worker->n_asked + n)
+	{
+		worker->max_asked *= 2;
+		worker->asked = repalloc_huge(worker->asked, sizeof(pg_uuid_t) * worker->max_asked);
+	}
+	memcpy(&worker->asked[worker->n_asked], ids, sizeof(pg_uuid_t) * n);
+	worker->n_asked += n;
+}
+
+/* What is being queued, and what of it is locked. */
+typedef struct Asked
+{
+	Catalog    *catalog;
+	pg_uuid_t  *ids;
+	int			n;
+	pg_uuid_t  *locked;
+	int			n_locked;
+} Asked;
+
+static void
+request(void *arg)
+{
+	Asked	   *asked = arg;
+
+	asked->locked = store_request(asked->catalog, asked->ids, asked->n, &asked->n_locked);
+}
+
+/* Queues what was noted; what is locked or cannot be written stays for later. */
+static void
+queue_asked(Worker *worker)
+{
+	Asked		asked = {.catalog = open_catalog(), .ids = worker->asked, .n = worker->n_asked};
+
+	if (db_try(request, &asked, BUSY_MS) != NULL)
+		return;
+	for (int i = 0; i < worker->n_asked; i++)
+		look_again(worker, &worker->asked[i]);
+	memcpy(worker->asked, asked.locked, sizeof(pg_uuid_t) * asked.n_locked);
+	worker->n_asked = asked.n_locked;
+}
+
 /* Takes what sessions have told. */
 static void
 take_news(Worker *worker)
 {
-	SharedNews	news;
+	static SharedNews news;
 
 	shared_take_news(worker->slot, &news);
 	if (news.any)
@@ -344,6 +395,11 @@ take_news(Worker *worker)
 	{
 		if (!queue_hurry(worker->queue, &news.ids[i]))
 			look_again(worker, &news.ids[i]);
+	}
+	if (news.n_requested > 0)
+	{
+		ask_for(worker, news.requested, news.n_requested);
+		worker->asked_us = 0;
 	}
 	if (news.prepared && worker->prepared_us == 0)
 		worker->prepared_us = http_clock() + PREPARED_US;
@@ -730,6 +786,8 @@ time_to_sleep(Worker *worker)
 					  worker->oldest_us + LINGER_US - clock_us);
 	if (worker->n_unclaimed > 0)
 		left_us = Min(left_us, worker->unclaimed_us - clock_us);
+	if (worker->n_asked > 0)
+		left_us = Min(left_us, worker->asked_us - clock_us);
 	if (worker->prepared_us > 0)
 		left_us = Min(left_us, worker->prepared_us - clock_us);
 	if (left_us == PG_INT64_MAX)
@@ -772,6 +830,12 @@ work(Worker *worker)
 		for (int i = 0; i < worker->n_unclaimed; i++)
 			look_again(worker, &worker->unclaimed[i]);
 		worker->n_unclaimed = 0;
+	}
+	if (worker->n_asked > 0 && now >= worker->asked_us)
+	{
+		worker->asked_us = now + BUSY_MS * INT64CONST(1000);
+		if (!do_step(worker, queue_asked, "wfx_mt4: queuing requests"))
+			return false;
 	}
 	if (worker->n_look > 0 && !do_step(worker, look_at_changed, "wfx_mt4: reading changes"))
 		return false;
@@ -824,6 +888,7 @@ end_service(Worker *worker)
 	while (!dlist_is_empty(&worker->claimed))
 		free_claimed(dlist_container(Claimed, node, dlist_head_node(&worker->claimed)));
 	claim_release_all();
+	shared_give_requested(worker->slot, worker->asked, worker->n_asked);
 	MemoryContextDelete(worker->context);
 	worker->counters->in_flight = 0;
 	worker->counters->due = 0;
@@ -848,8 +913,9 @@ run_service(int slot)
 	dlist_init(&worker.claimed);
 	worker.step = AllocSetContextCreate(context, "wfx_mt4 step", ALLOCSET_DEFAULT_SIZES);
 	worker.settings = read_settings();
-	worker.max_look = worker.max_settled = worker.max_unclaimed = 1024;
+	worker.max_look = worker.max_settled = worker.max_unclaimed = worker.max_asked = 1024;
 	worker.look = palloc(sizeof(pg_uuid_t) * worker.max_look);
+	worker.asked = palloc(sizeof(pg_uuid_t) * worker.max_asked);
 	worker.unclaimed = palloc(sizeof(pg_uuid_t) * worker.max_unclaimed);
 	worker.settled = palloc(sizeof(WfxTask *) * worker.max_settled);
 	worker.starting = worker.scanning = true;

@@ -499,7 +499,7 @@ BEGIN
     FOR f IN SELECT p.oid FROM pg_proc p, pg_extension e
              WHERE e.extname = 'wfx_mt4' AND p.pronamespace = e.extnamespace
              AND (p.proname ^@ 'wfx_mt4__table' OR
-                  p.proname IN ('wfx_mt4_clear_token', 'wfx_mt4_wake')) LOOP
+                  p.proname IN ('wfx_mt4_clear_token', 'wfx_mt4_reschedule', 'wfx_mt4_wake')) LOOP
         EXECUTE format(command, f);
     END LOOP;
 END

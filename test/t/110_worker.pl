@@ -68,6 +68,12 @@ usleep(300_000);
 is($test->sql("SELECT count(*) FROM sync_history WHERE integration_id = '$slow'"),
 	2, 'a request that is rolled back is none');
 
+$test->sql("UPDATE mt4_integrations SET next_sync_at = now() WHERE id = '$slow'");
+WfxTest::wait_until(
+	sub { $test->sql("SELECT count(*) FROM sync_history WHERE integration_id = '$slow'") == 3 },
+	'a sync at the new time');
+is($test->history($slow)->{sync_type}, 'automatic', 'a time that is set by hand is noticed at once');
+
 # Idle: no transaction at all.
 $test->sql(q{UPDATE mt4_integrations SET is_active = false});
 $test->sql(q{UPDATE mt4_integrations SET is_active = true, poll_interval = '1 hour'});

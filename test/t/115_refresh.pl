@@ -86,6 +86,20 @@ cmp_ok(time - $start, '<', 1, 'without waiting');
 $session->query_safe('COMMIT');
 $session->quit;
 
+# A row that somebody has locked is left to the worker.
+$before = syncs();
+my $other = $test->session;
+$other->query_safe("BEGIN; UPDATE mt4_integrations SET last_error = NULL WHERE id = '$id'");
+($status, undef, $stderr) = $test->node->psql('postgres',
+	"UPDATE traders SET full_name = 'q' WHERE id = '$trader'");
+is("$status $stderr", '0 ', 'a locked integration is no trouble');
+usleep(600_000);
+is(syncs(), $before, 'it waits as long as it is locked');
+$other->query_safe('COMMIT');
+$other->quit;
+wait_syncs($before + 1);
+pass('and is synchronised afterwards');
+
 # Notifications name traders whose numbers changed.
 $test->provider->control('PUT', 'answer/4711', { body => '{"balance": 1234.5, "equity": 1200}' });
 my $listen = "LISTEN wfx_mt4; SELECT wfx_mt4_sync('$id') ->> 'success'";
