@@ -1192,8 +1192,15 @@ refuse(WfxTask *task, const ErrorData *error)
 	cause_set(&task->cause, WFX_INTERNAL, "%s %s", unpack_sql_state(error->sqlerrcode),
 			  error->message ? error->message : "");
 	task->not_stored = true;
+	task->too_slow = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 	task->dropped = false;
 	task->stale = false;
+}
+
+static bool
+is_worker(const Batch *batch)
+{
+	return batch->mode == STORE_WORKER || batch->mode == STORE_WORKER_FINAL;
 }
 
 /* The same, unless the worker is to try again later. */
@@ -1321,6 +1328,17 @@ gives_up(const Batch *batch, const ErrorData *error, bool waited)
 }
 
 /*
+ * Some account of the batch takes too long.  Dividing would take that time again
+ * and again while nobody else is served, so that each is stored by itself instead.
+ */
+static void
+leave_for_alone(const Batch *batch)
+{
+	for (int i = 0; i < batch->n; i++)
+		batch->tasks[i]->alone = batch->tasks[i]->deferred = true;
+}
+
+/*
  * Stores a batch.  One that fails is divided until the accounts that cannot be
  * stored are alone; waited says that locked rows have been set aside already.
  */
@@ -1346,6 +1364,11 @@ store_batch(Batch batch, bool waited)
 	{
 		set_locked_aside(&batch);
 		store_batch(batch, true);
+		return;
+	}
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && is_worker(&batch))
+	{
+		leave_for_alone(&batch);
 		return;
 	}
 	half.n = batch.n / 2;
@@ -1489,7 +1512,8 @@ store_note_observed(const Catalog *catalog, WfxTask *tasks, int n)
  * Records the results of settled tasks: each either completely or not at all.
  * Afterwards a task whose cause is internal and not_stored could not be stored,
  * one that is dropped no longer had an integration to be stored for, and one that
- * is deferred (with STORE_WORKER only) has to be stored again.  Raises only what
+ * is deferred (for the worker only) has to be stored again, by itself where it is
+ * alone.  Raises only what
  * ends the whole call.
  */
 void

@@ -131,7 +131,7 @@ typedef struct WfxTask
 	int64		started_us;		/* http_clock() */
 	int64		waiting_us;		/* since when for another session's claim; 0: not */
 	int64		sent_us;		/* 0: nothing was sent */
-	int64		settled_us;		/* when the worker took it */
+	int64		deferred_us;	/* when the worker first could not store it; 0: never */
 	WfxCode		fetched;		/* cause.code, before it was stored */
 	int64		duration_us;	/* since it was sent, or began where it was not */
 	int			http_status;	/* 0: none */
@@ -145,6 +145,8 @@ typedef struct WfxTask
 	bool		stale;			/* something newer was stored meanwhile */
 	bool		not_stored;		/* fetched, but the database refused it */
 	bool		deferred;		/* not stored yet: the worker tries again */
+	bool		alone;			/* to be stored by itself: it may take too long */
+	bool		too_slow;		/* storing it took too long */
 	bool		stored;			/* its numbers are in performance_data */
 	bool		changed;		/* other numbers than before were stored */
 	bool		has_next;		/* next_due is what next_sync_at says now */

@@ -31,6 +31,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -129,6 +130,10 @@ typedef struct Worker
 	WfxTask   **settled;
 	int			n_settled;
 	int			max_settled;
+	int			n_alone;		/* of them, to be stored by themselves */
+	bool		alone_next;		/* it is one of these's turn */
+	int			store_max;		/* results that can be stored together in time */
+	HTAB	   *slow;			/* integrations whose storing took too long */
 	int64		oldest_us;		/* when the first of them came */
 	int64		retry_us;		/* when deferred ones are tried again; 0: none */
 	List	   *recovered;		/* origins that answer again */
@@ -562,7 +567,8 @@ collect(Worker *worker)
 		}
 		if (worker->n_settled == 0)
 			worker->oldest_us = http_clock();
-		task->settled_us = http_clock();
+		task->alone = hash_search(worker->slow, &task->integration->id, HASH_FIND, NULL) != NULL;
+		worker->n_alone += task->alone;
 		worker->settled[worker->n_settled++] = task;
 		worker->counters->bytes_received += task->bytes;
 		if (task->sent_us > 0)
@@ -600,6 +606,7 @@ outcome_of(const WfxTask *task)
 	}
 }
 
+static WfxTask *storing[STORE_MAX];
 static int	n_storing;
 static StoreMode store_mode;
 
@@ -609,8 +616,50 @@ store_settled(Worker *worker)
 	WfxTask   **tasks = palloc(sizeof(WfxTask *) * n_storing);
 
 	/* storing re-arranges its list */
-	memcpy(tasks, worker->settled, sizeof(WfxTask *) * n_storing);
+	memcpy(tasks, storing, sizeof(WfxTask *) * n_storing);
 	store_results(open_catalog(), tasks, n_storing, store_mode);
+}
+
+/*
+ * Chooses what to store: the oldest results, or one of those that may take too
+ * long, in turn where there are both.
+ */
+static void
+choose(Worker *worker)
+{
+	bool		alone = worker->n_alone > 0 &&
+		(worker->alone_next || worker->n_alone == worker->n_settled);
+	int			max = alone ? 1 : worker->store_max;
+
+	worker->alone_next = !alone;
+	n_storing = 0;
+	for (int i = 0; i < worker->n_settled && n_storing < max; i++)
+	{
+		if (worker->settled[i]->alone == alone)
+			storing[n_storing++] = worker->settled[i];
+	}
+	store_mode = storing[0]->deferred_us > 0 && http_clock() - storing[0]->deferred_us > GIVE_UP_US ?
+		STORE_WORKER_FINAL : STORE_WORKER;
+}
+
+/* Remembers which integrations take too long, so that they disturb no batch again. */
+static void
+note_speed(Worker *worker, const WfxTask *task)
+{
+	if (task->too_slow)
+		(void) hash_search(worker->slow, &task->integration->id, HASH_ENTER, NULL);
+	else if (task->alone)
+		(void) hash_search(worker->slow, &task->integration->id, HASH_REMOVE, NULL);
+}
+
+/* Fewer at once where many together took too long, more where there is time. */
+static void
+adapt_store_max(Worker *worker, int64 took_us)
+{
+	if (n_storing > 1 && storing[n_storing - 1]->alone)
+		worker->store_max = Max(1, n_storing / 2);
+	else if (took_us < WORK_LIMIT_MS * INT64CONST(1000) / 4)
+		worker->store_max = Min(STORE_MAX, worker->store_max * 2);
 }
 
 /* A task is done with: its integration is due again, its claim free. */
@@ -619,7 +668,10 @@ finish(Worker *worker, WfxTask *task)
 {
 	const WfxIntegration *i = task->integration;
 	Claimed    *claimed = task->owner;
-	const char *recovered = queue_done(worker->queue, &i->id, outcome_of(task), GetCurrentTimestamp());
+	const char *recovered;
+
+	note_speed(worker, task);
+	recovered = queue_done(worker->queue, &i->id, outcome_of(task), GetCurrentTimestamp());
 
 	if (recovered != NULL)
 		worker->recovered = lappend(worker->recovered, pstrdup(recovered));
@@ -641,37 +693,53 @@ finish(Worker *worker, WfxTask *task)
 		free_claimed(claimed);
 }
 
-/* Stores the oldest results; deferred ones stay. */
-static bool
-store(Worker *worker)
+/* Takes what has just been stored off the list; deferred ones stay. */
+static void
+sort_out(Worker *worker)
 {
-	char		activity[64];
+	int64		now = http_clock();
 	int			kept = 0;
-	int64		now;
+	int			next = 0;
 
-	n_storing = Min(worker->n_settled, STORE_MAX);
-	store_mode = http_clock() - worker->settled[0]->settled_us > GIVE_UP_US ?
-		STORE_WORKER_FINAL : STORE_WORKER;
-	snprintf(activity, sizeof(activity), "wfx_mt4: storing %d results", n_storing);
-	if (!do_step(worker, store_settled, activity))
-		return false;
-	now = http_clock();
 	worker->retry_us = 0;
+	worker->n_alone = 0;
 	for (int i = 0; i < worker->n_settled; i++)
 	{
 		WfxTask    *task = worker->settled[i];
 
-		if (i < n_storing && !task->deferred)
+		if (next < n_storing && storing[next] == task)
 		{
-			finish(worker, task);
-			continue;
+			next++;
+			if (!task->deferred)
+			{
+				finish(worker, task);
+				continue;
+			}
+			if (task->deferred_us == 0)
+				task->deferred_us = now;
 		}
-		if (task->deferred)
+		if (task->deferred && !task->alone)
 			worker->retry_us = now + RETRY_US;
+		worker->n_alone += task->alone;
 		worker->settled[kept++] = task;
 	}
 	worker->n_settled = kept;
 	worker->oldest_us = now;
+}
+
+/* Stores some of the results. */
+static bool
+store(Worker *worker)
+{
+	char		activity[64];
+	int64		begun_us = http_clock();
+
+	choose(worker);
+	snprintf(activity, sizeof(activity), "wfx_mt4: storing %d results", n_storing);
+	if (!do_step(worker, store_settled, activity))
+		return false;
+	adapt_store_max(worker, http_clock() - begun_us);
+	sort_out(worker);
 	worker->counters->last_cycle_at = GetCurrentTimestamp();
 	fade_latencies(worker->counters);
 	return true;
@@ -687,8 +755,8 @@ should_store(const Worker *worker)
 		return false;
 	if (worker->retry_us > 0)
 		return now >= worker->retry_us;
-	return worker->n_settled >= STORE_MAX || sync_pending(worker->engine) == 0 ||
-		now - worker->oldest_us >= LINGER_US;
+	return worker->n_settled >= worker->store_max || worker->n_alone > 0 ||
+		sync_pending(worker->engine) == 0 || now - worker->oldest_us >= LINGER_US;
 }
 
 /* An origin answers again: those that rest because of it need not. */
@@ -894,6 +962,15 @@ end_service(Worker *worker)
 	worker->counters->due = 0;
 }
 
+/* The set of integrations that take too long to store. */
+static HTAB *
+create_slow(MemoryContext context)
+{
+	HASHCTL		control = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(pg_uuid_t), .hcxt = context};
+
+	return hash_create("wfx_mt4 slow", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
 /* Prepares a service and runs it; returns as serve() does. */
 static bool
 run_service(int slot)
@@ -916,6 +993,8 @@ run_service(int slot)
 	worker.max_look = worker.max_settled = worker.max_unclaimed = worker.max_asked = 1024;
 	worker.look = palloc(sizeof(pg_uuid_t) * worker.max_look);
 	worker.asked = palloc(sizeof(pg_uuid_t) * worker.max_asked);
+	worker.slow = create_slow(context);
+	worker.store_max = STORE_MAX;
 	worker.unclaimed = palloc(sizeof(pg_uuid_t) * worker.max_unclaimed);
 	worker.settled = palloc(sizeof(WfxTask *) * worker.max_settled);
 	worker.starting = worker.scanning = true;

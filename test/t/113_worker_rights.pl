@@ -37,6 +37,7 @@ $test->wait_worker('running');
 $test->sql(
 	q{CREATE TABLE secrets (secret text);
 	SET ROLE organiser;
+	CREATE SEQUENCE sleeps;
 	CREATE TABLE seen (who name, super boolean, restricted text);
 	CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
 	DECLARE trouble text := 'none';
@@ -57,6 +58,7 @@ $test->sql(
 		ELSIF EXISTS (SELECT FROM traders t WHERE t.id = NEW.trader_id AND t.full_name = 'raise') THEN
 			RAISE EXCEPTION 'not this one';
 		ELSIF EXISTS (SELECT FROM traders t WHERE t.id = NEW.trader_id AND t.full_name = 'sleep') THEN
+			PERFORM nextval('sleeps');
 			PERFORM pg_sleep(30);
 		END IF;
 		RETURN NULL;
@@ -88,6 +90,33 @@ is($row->{trouble}, '["none"]', 'and can neither read more nor become more');
 my $sleep = $test->link('4', name => 'sleep');
 WfxTest::wait_until(sub { status_of($sleep) eq 'error' }, 'the slow trigger to be given up');
 like($test->integration($sleep)->{last_error}, qr/57014/, 'a trigger that sleeps is given up');
+
+# Among many it is found without trying halves of them, also by a worker that is
+# new, and the next time it is by itself.
+$test->link_many(300, 'n');
+WfxTest::wait_until(
+	sub { $test->sql(q{SELECT count(*) FROM mt4_integrations WHERE sync_status = 'success'}) == 301 },
+	'many accounts');
+$test->sql(q{UPDATE mt4_integrations SET poll_interval = '1 hour'});
+$node->append_conf('postgresql.conf', "wfx_mt4.snapshot_interval = '1h'");
+$node->reload;
+my $waits = q{SELECT (SELECT last_value FROM sleeps) -
+	(SELECT count(*) FROM sync_history WHERE error_message LIKE '%57014%')};
+my $waited = $test->sql($waits);
+foreach my $round (1, 2)
+{
+	my $from = $test->sql('SELECT clock_timestamp()');
+	$test->sql('SELECT wfx_mt4_request_sync()');
+	WfxTest::wait_until(
+		sub {
+			$test->sql("SELECT count(*) FILTER (WHERE status = 'success') >= 301
+				AND bool_or(integration_id = '$sleep') FROM sync_history
+				WHERE synced_at > '$from'") eq 't' },
+		"round $round");
+	cmp_ok($test->sql($waits) - $waited, '<=', 2,
+		"the slow trigger is not waited for again and again, round $round");
+}
+$test->sql(q{UPDATE mt4_integrations SET poll_interval = NULL});
 $test->sql("UPDATE mt4_integrations SET is_active = false WHERE id <> '$good'");
 
 # A row that a person has locked: what was fetched is stored when it is free again.
