@@ -10,13 +10,13 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 use WfxTest;
 
-my $accounts = 60;
+my $accounts = 200;
 my $test = WfxTest->start(
 	conf => q{
 shared_preload_libraries = 'wfx_mt4'
 wfx_mt4.databases = 'postgres'
-wfx_mt4.poll_interval = '1s'
-wfx_mt4.concurrency = 100
+wfx_mt4.poll_interval = '2s'
+wfx_mt4.concurrency = 300
 restart_after_crash = on
 });
 my $node = $test->node;
@@ -34,8 +34,8 @@ $test->sql(
 	END $$;
 	CREATE TRIGGER watch BEFORE UPDATE ON performance_data FOR EACH ROW EXECUTE FUNCTION watch()});
 $test->wait_worker('running');
-$provider->control('PUT', "counter/$_~delay-700") foreach 1 .. $accounts;
-$test->link_many($accounts, q{n || '~delay-700'});
+$provider->control('PUT', "counter/$_~delay-1500") foreach 1 .. $accounts;
+$test->link_many($accounts, q{n || '~delay-1500'});
 
 # Returns the pid of the worker as the server shows it, or nothing.
 sub worker_pid
@@ -47,9 +47,9 @@ sub worker_pid
 
 sub in_flight { return $provider->stats->{in_flight}; }
 
-foreach my $round (1 .. 3)
+foreach my $round (1 .. 5)
 {
-	WfxTest::wait_until(sub { in_flight() >= $accounts / 2 }, 'requests in flight');
+	WfxTest::wait_until(sub { in_flight() >= 190 }, 'requests in flight');
 	my $pid = worker_pid();
 	$test->close_sessions;
 	ok(kill('KILL', $pid), "the worker is killed, round $round");
@@ -60,7 +60,7 @@ foreach my $round (1 .. 3)
 		},
 		'another worker');
 }
-foreach my $round (1 .. 10)
+foreach my $round (1 .. 50)
 {
 	my $pid = WfxTest::wait_until(sub { worker_pid() }, 'a worker');
 	usleep(int(rand(300_000)));
