@@ -24,7 +24,8 @@ sub with_change
 }
 
 my $without_triggers = 'DROP TRIGGER wfx_mt4_clear_token ON mt4_integrations;
-	DROP TRIGGER wfx_mt4_wake ON mt4_integrations';
+	DROP TRIGGER wfx_mt4_wake ON mt4_integrations;
+	DROP TRIGGER wfx_mt4_reschedule ON mt4_integrations';
 
 with_change(
 	'an id that is a number',
@@ -51,7 +52,8 @@ with_change(
 
 # the triggers do not trust a name either
 is( $test->sql(
-		"BEGIN; ALTER TABLE mt4_integrations ALTER next_sync_at DROP DEFAULT,
+		"BEGIN; DROP TRIGGER wfx_mt4_reschedule ON mt4_integrations;
+		 ALTER TABLE mt4_integrations ALTER next_sync_at DROP DEFAULT,
 		   ALTER next_sync_at TYPE text;
 		 UPDATE mt4_integrations SET is_active = true, mt4_account_id = '2';
 		 ALTER TABLE mt4_integrations RENAME mt4_api_token TO old_token;
