@@ -943,7 +943,9 @@ AS $fn$
     ('mt4_integrations', '{credential_id}', false, NULL),
     ('mt4_integrations', '{paused_until}', false, '(paused_until IS NOT NULL)'),
     ('sync_history', '{integration_id,synced_at}', false, NULL),
-    ('account_snapshots', '{trader_id,observed_at}', false, NULL)
+    ('sync_history', '{synced_at}', false, NULL),       -- to find what is old
+    ('account_snapshots', '{trader_id,observed_at}', false, NULL),
+    ('account_snapshots', '{observed_at}', false, NULL)
 $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4__table_indexes() IS
     'private: indexes that the tables need';

@@ -760,10 +760,10 @@ wfx_mt4_prune_history(PG_FUNCTION_ARGS)
 	catalog = open_for_writing("wfx_mt4_prune_history()", TABLE_HISTORY);
 	removed = execute(catalog, TABLE_HISTORY, &args,
 					  "DELETE FROM @sync_history h WHERE h.duration_ms IS NOT NULL"
-					  "   AND h.synced_at < {sync_history.synced_at<clock_timestamp() - $1}");
+					  "   AND h.synced_at < {sync_history.synced_at<statement_timestamp() - $1}");
 	removed += execute(catalog, TABLE_SNAPSHOTS, &args,
 					   "DELETE FROM @account_snapshots s WHERE s.observed_at"
-					   "   < {account_snapshots.observed_at<clock_timestamp() - $1}");
+					   "   < {account_snapshots.observed_at<statement_timestamp() - $1}");
 	PG_RETURN_INT64(removed);
 }
 

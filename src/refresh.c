@@ -127,8 +127,7 @@ find_integrations(const Refresh *refresh, const Catalog *catalog, int *n)
 	rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
 						   catalog_sql(catalog,
 									   "SELECT i.id FROM @mt4_integrations i"
-									   " WHERE i.is_active AND i.next_sync_at IS DISTINCT FROM 'infinity'"
-									   "   AND i.next_sync_at IS DISTINCT FROM '-infinity'"
+									   " WHERE " MAY_BE_REQUESTED
 									   "   AND (i.id = ANY ($1) OR i.credential_id = ANY ($1) OR i.credential_id IN"
 									   "     (SELECT a.credential_id FROM @credential_assignments a"
 									   "       WHERE a.id = ANY ($1) OR a.trader_id = ANY ($1)))"));

@@ -367,9 +367,7 @@ store_request(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *n_lo
 	rows = db_query(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
 					catalog_sql(catalog,
 								"WITH wanted AS (SELECT i.id FROM @mt4_integrations i"
-								"    WHERE i.id = ANY ($1) AND i.is_active"
-								"      AND i.next_sync_at IS DISTINCT FROM 'infinity'"
-								"      AND i.next_sync_at IS DISTINCT FROM '-infinity'),"
+								"    WHERE i.id = ANY ($1) AND " MAY_BE_REQUESTED "),"
 								"  free AS (SELECT i.id FROM @mt4_integrations i"
 								"    WHERE i.id IN (SELECT w.id FROM wanted w) FOR NO KEY UPDATE SKIP LOCKED),"
 								"  done AS (UPDATE @mt4_integrations AS i SET"
@@ -420,28 +418,28 @@ store_free_orphans(const Catalog *catalog, const pg_uuid_t *ids, int n)
 
 /*
  * Deletes at most that many rows of our own history, and of the snapshots, that
- * are older than that; returns how many.
+ * are older than that, the oldest first; returns how many.
  */
 int64
-store_prune(const Catalog *catalog, double keep_seconds, int limit)
+store_prune(const Catalog *catalog, TimestampTz before, int limit)
 {
 	DbArgs		args = {0};
 	int64		removed;
 
-	db_arg(&args, FLOAT8OID, Float8GetDatum(keep_seconds), false);
+	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(before), false);
 	db_arg(&args, INT4OID, Int32GetDatum(limit), false);
 	removed = db_execute(catalog_owner(catalog, TABLE_HISTORY), &args,
 						 catalog_sql(catalog,
 									 "DELETE FROM @sync_history WHERE ctid = ANY (ARRAY("
 									 "  SELECT h.ctid FROM @sync_history h WHERE h.duration_ms IS NOT NULL"
-									 "    AND h.synced_at < {sync_history.synced_at<clock_timestamp()"
-									 "      - make_interval(secs => $1)} LIMIT $2))"));
+									 "    AND h.synced_at < {sync_history.synced_at<$1}"
+									 "  ORDER BY h.synced_at LIMIT $2))"));
 	removed += db_execute(catalog_owner(catalog, TABLE_SNAPSHOTS), &args,
 						  catalog_sql(catalog,
 									  "DELETE FROM @account_snapshots WHERE ctid = ANY (ARRAY("
-									  "  SELECT s.ctid FROM @account_snapshots s WHERE s.observed_at"
-									  "    < {account_snapshots.observed_at<clock_timestamp()"
-									  "      - make_interval(secs => $1)} LIMIT $2))"));
+									  "  SELECT s.ctid FROM @account_snapshots s"
+									  "   WHERE s.observed_at < {account_snapshots.observed_at<$1}"
+									  "   ORDER BY s.observed_at LIMIT $2))"));
 	return removed;
 }
 
@@ -1513,8 +1511,7 @@ store_note_observed(const Catalog *catalog, WfxTask *tasks, int n)
  * Afterwards a task whose cause is internal and not_stored could not be stored,
  * one that is dropped no longer had an integration to be stored for, and one that
  * is deferred (for the worker only) has to be stored again, by itself where it is
- * alone.  Raises only what
- * ends the whole call.
+ * alone.  Raises only what ends the whole call.
  */
 void
 store_results(const Catalog *catalog, WfxTask **tasks, int n, StoreMode mode)

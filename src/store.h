@@ -36,6 +36,11 @@
 	"                         > (coalesce(na.assigned_at, '-infinity'), na.id))" \
 	"  ORDER BY ni.created_at DESC NULLS LAST, ni.id DESC LIMIT 1)"
 
+/* Whether a request of integration i would have it synchronised sooner. */
+#define MAY_BE_REQUESTED \
+	"i.is_active AND i.next_sync_at IS DISTINCT FROM 'infinity'" \
+	" AND i.next_sync_at IS DISTINCT FROM '-infinity'"
+
 /* Which integrations to read. */
 typedef enum StoreScope
 {
@@ -74,7 +79,7 @@ extern pg_uuid_t *store_request(const Catalog *catalog, const pg_uuid_t *ids, in
 								int *n_locked);
 extern pg_uuid_t *store_orphans(const Catalog *catalog, int *n);
 extern void store_free_orphans(const Catalog *catalog, const pg_uuid_t *ids, int n);
-extern int64 store_prune(const Catalog *catalog, double keep_seconds, int limit);
+extern int64 store_prune(const Catalog *catalog, TimestampTz before, int limit);
 extern WfxTask *store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids,
 						   int n_ids, int *n);
 extern TimestampTz store_pause(const Catalog *catalog, const char *endpoint, const char *token);

@@ -73,9 +73,10 @@
 #define FAILING_MS 15000
 #define HEALTHY_US (10 * INT64CONST(1000000))
 
-/* History is pruned that often, so many rows at a time. */
+/* History is pruned that often, so many rows at a time with so long a rest between. */
 #define PRUNE_US (600 * INT64_C(1000000))
 #define PRUNE_ROWS 1000
+#define PRUNE_REST_US (50 * INT64_C(1000))
 
 /* After so many, older latencies count half. */
 #define LATENCY_DECAY 4096
@@ -140,7 +141,8 @@ typedef struct Worker
 	dlist_head	claimed;
 
 	int64		claimed_us;
-	int64		pruned_us;
+	int64		prune_us;		/* when history is pruned next */
+	bool		pruning;		/* there is more to prune */
 	int64		prepared_us;	/* when to look at prepared transactions; 0: not */
 } Worker;
 
@@ -242,6 +244,16 @@ open_catalog(void)
 	catalog = catalog_open();
 	due_restrict(catalog);
 	return catalog;
+}
+
+/* Says in the log what an error has undone, without ending the service. */
+static void
+log_undone(const char *what, const ErrorData *error)
+{
+	ereport(LOG,
+			errcode(error->sqlerrcode),
+			errmsg("%s: %s", what, error->message),
+			errdetail("A trigger, a rule or a privilege of the application's tables may be the reason."));
 }
 
 /*---------------------------------------------------------------------------
@@ -356,7 +368,7 @@ ask_for(Worker *worker, const pg_uuid_t *ids, int n)
 typedef struct Asked
 {
 	Catalog    *catalog;
-	pg_uuid_t  *ids;
+	const pg_uuid_t *ids;
 	int			n;
 	pg_uuid_t  *locked;
 	int			n_locked;
@@ -370,18 +382,47 @@ request(void *arg)
 	asked->locked = store_request(asked->catalog, asked->ids, asked->n, &asked->n_locked);
 }
 
-/* Queues what was noted; what is locked or cannot be written stays for later. */
+/* Queues some of what was noted; what is locked is kept.  False with an error. */
+static bool
+try_to_queue(Worker *worker, Catalog *catalog, const pg_uuid_t *ids, int n, ErrorData **error)
+{
+	Asked		asked = {.catalog = catalog, .ids = ids, .n = n};
+
+	*error = db_try(request, &asked, BUSY_MS);
+	if (*error != NULL)
+		return false;
+	for (int i = 0; i < n; i++)
+		look_again(worker, &ids[i]);
+	for (int i = 0; i < asked.n_locked; i++)
+		worker->asked[worker->n_asked++] = asked.locked[i];
+	return true;
+}
+
+/*
+ * Queues what was noted; what is locked stays for later.  Where that fails, each
+ * is tried by itself, so that one whose trigger raises is given up alone.
+ */
 static void
 queue_asked(Worker *worker)
 {
-	Asked		asked = {.catalog = open_catalog(), .ids = worker->asked, .n = worker->n_asked};
+	Catalog    *catalog = open_catalog();
+	int			n = worker->n_asked;
+	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * n);
+	ErrorData  *error;
 
-	if (db_try(request, &asked, BUSY_MS) != NULL)
+	memcpy(ids, worker->asked, sizeof(pg_uuid_t) * n);
+	worker->n_asked = 0;
+	if (try_to_queue(worker, catalog, ids, n, &error))
 		return;
-	for (int i = 0; i < worker->n_asked; i++)
-		look_again(worker, &worker->asked[i]);
-	memcpy(worker->asked, asked.locked, sizeof(pg_uuid_t) * asked.n_locked);
-	worker->n_asked = asked.n_locked;
+	for (int i = 0; i < n; i++)
+	{
+		if (try_to_queue(worker, catalog, &ids[i], 1, &error))
+			continue;
+		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			worker->asked[worker->n_asked++] = ids[i];
+		else
+			log_undone("could not queue a sync that was requested", error);
+	}
 }
 
 /* Takes what sessions have told. */
@@ -715,7 +756,8 @@ sort_out(Worker *worker)
 				finish(worker, task);
 				continue;
 			}
-			if (task->deferred_us == 0)
+			/* that a batch with it took too long was no attempt of its own */
+			if (task->deferred_us == 0 && !(task->alone && n_storing > 1))
 				task->deferred_us = now;
 		}
 		if (task->deferred && !task->alone)
@@ -759,28 +801,69 @@ should_store(const Worker *worker)
 		sync_pending(worker->engine) == 0 || now - worker->oldest_us >= LINGER_US;
 }
 
+/* Some accounts, and what is done with them. */
+typedef struct Wake
+{
+	const Catalog *catalog;
+	const pg_uuid_t *ids;
+	int			n;
+	double		within_s;
+} Wake;
+
+static void
+wake(void *arg)
+{
+	const Wake *w = arg;
+
+	store_wake_silent(w->catalog, w->ids, w->n, w->within_s);
+}
+
 /* An origin answers again: those that rest because of it need not. */
 static void
 wake_recovered(Worker *worker)
 {
-	int			n;
-	pg_uuid_t  *ids = queue_of_origin(worker->queue, linitial(worker->recovered), &n);
-	double		within = Min((double) wfx_poll_interval, Max(1.0, n * (BACKLOG_GAP_US / 1e6)));
+	Wake		silent = {.catalog = open_catalog()};
+	ErrorData  *error = NULL;
 
-	if (n > 0)
-		store_wake_silent(open_catalog(), ids, n, within);
-	for (int i = 0; i < n; i++)
-		look_again(worker, &ids[i]);
+	silent.ids = queue_of_origin(worker->queue, linitial(worker->recovered), &silent.n);
+	silent.within_s = Min((double) wfx_poll_interval, Max(1.0, silent.n * (BACKLOG_GAP_US / 1e6)));
+	if (silent.n > 0)
+		error = db_try(wake, &silent, BUSY_MS);
+	if (error != NULL)
+		log_undone("could not bring forward the accounts of an endpoint that answers again", error);
+	for (int i = 0; i < silent.n; i++)
+		look_again(worker, &silent.ids[i]);
 	worker->recovered = list_delete_first(worker->recovered);
+}
+
+/* What is to be pruned, and how much of it was. */
+typedef struct Prune
+{
+	const Catalog *catalog;
+	TimestampTz before;
+	int64		removed;
+} Prune;
+
+static void
+remove_old(void *arg)
+{
+	Prune	   *prune = arg;
+
+	prune->removed = store_prune(prune->catalog, prune->before, PRUNE_ROWS);
 }
 
 static void
 prune(Worker *worker)
 {
-	int64		removed = store_prune(open_catalog(), wfx_history_retention, PRUNE_ROWS);
+	Prune		old = {.catalog = open_catalog()};
+	ErrorData  *error;
 
-	/* go on with the next cycle where there was more */
-	worker->pruned_us = http_clock() - (removed >= PRUNE_ROWS ? PRUNE_US : 0);
+	old.before = GetCurrentTimestamp() - wfx_history_retention * USECS_PER_SEC;
+	error = db_try(remove_old, &old, BUSY_MS);
+	if (error != NULL)
+		log_undone("could not remove old history", error);
+	worker->pruning = error == NULL && old.removed >= PRUNE_ROWS;
+	worker->prune_us = http_clock() + (worker->pruning ? PRUNE_REST_US : PRUNE_US);
 }
 
 /*---------------------------------------------------------------------------
@@ -858,6 +941,8 @@ time_to_sleep(Worker *worker)
 		left_us = Min(left_us, worker->asked_us - clock_us);
 	if (worker->prepared_us > 0)
 		left_us = Min(left_us, worker->prepared_us - clock_us);
+	if (worker->pruning)
+		left_us = Min(left_us, worker->prune_us - clock_us);
 	if (left_us == PG_INT64_MAX)
 		return -1;
 	/* a timer has 31 bits */
@@ -910,7 +995,7 @@ work(Worker *worker)
 	if (worker->scanning && !do_step(worker, scan_page, "wfx_mt4: reading the schedule"))
 		return false;
 	if (wfx_history_retention > 0 && worker->counters->last_cycle_at != 0 &&
-		now - worker->pruned_us >= PRUNE_US && !do_step(worker, prune, "wfx_mt4: pruning history"))
+		now >= worker->prune_us && !do_step(worker, prune, "wfx_mt4: pruning history"))
 		return false;
 	return worker->ending || claim(worker);
 }
@@ -998,7 +1083,6 @@ run_service(int slot)
 	worker.unclaimed = palloc(sizeof(pg_uuid_t) * worker.max_unclaimed);
 	worker.settled = palloc(sizeof(WfxTask *) * worker.max_settled);
 	worker.starting = worker.scanning = true;
-	worker.pruned_us = http_clock();
 	sync_library_check();
 	worker.engine = sync_open(&options, wfx_concurrency);
 	limits.total = sync_capacity(worker.engine);
