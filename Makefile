@@ -46,7 +46,7 @@ PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-clobbere
 SHLIB_LINK = $(shell pkg-config --libs libcurl json-c)
 
 # These goals find or install PostgreSQL themselves, or do without it.
-HARNESS_GOALS = demo demo-shell test test-versions unit
+HARNESS_GOALS = bench demo demo-shell test test-versions unit
 
 ifneq ($(filter-out $(HARNESS_GOALS),$(or $(MAKECMDGOALS),all)),)
 PG_CONFIG ?= pg_config
@@ -76,6 +76,10 @@ demo-shell:
 # Runs all tests, or those named: make test TESTS="unit test/t/010_sync.pl"
 test:
 	@TESTS="$(TESTS)" bash test/harness/enter.sh run.sh
+
+# Runs all benchmarks, or those named: make bench BENCH=worker
+bench:
+	@BENCH="$(BENCH)" bash test/harness/enter.sh bench.sh
 
 # Runs all tests in Debian releases: make test-versions VERSIONS="15 17"
 test-versions:

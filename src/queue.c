@@ -46,6 +46,7 @@ typedef struct Entry
 	EntryState	state;
 	int			place;			/* in the heap */
 	TimestampTz due;
+	TimestampTz taken;			/* when it became busy */
 	Origin	   *origin;
 	struct Entry *prev;			/* in the list */
 	struct Entry *next;
@@ -59,6 +60,7 @@ struct Origin
 	int			n_due;
 	int			in_flight;
 	int			failures;		/* in a row, without an answer */
+	TimestampTz answered;		/* when it last answered */
 	TimestampTz silent_until;
 	Origin	   *prev_ready;		/* in the ring of those with something due */
 	Origin	   *next_ready;
@@ -397,6 +399,7 @@ queue_take(DueQueue *queue, TimestampTz now, int max, pg_uuid_t *ids)
 		refused = 0;
 		list_remove(queue, entry);
 		entry->state = ENTRY_BUSY;
+		entry->taken = now;
 		origin->in_flight++;
 		ids[n++] = entry->id;
 	}
@@ -424,11 +427,13 @@ queue_done(DueQueue *queue, const pg_uuid_t *id, QueueOutcome outcome, Timestamp
 {
 	Entry	   *entry = hash_search(queue->entries, id, HASH_FIND, NULL);
 	Origin	   *origin;
+	TimestampTz taken;
 	bool		was_silent;
 
 	if (entry == NULL || entry->state != ENTRY_BUSY)
 		return NULL;
 	origin = entry->origin;
+	taken = entry->taken;
 	origin->in_flight--;
 	hash_search(queue->entries, id, HASH_REMOVE, NULL);
 	was_silent = origin->failures >= BREAKER_FAILURES;
@@ -436,13 +441,40 @@ queue_done(DueQueue *queue, const pg_uuid_t *id, QueueOutcome outcome, Timestamp
 	{
 		origin->failures = 0;
 		origin->silent_until = 0;
+		origin->answered = now;
 		return was_silent ? origin->name : NULL;
 	}
-	/* what was sent before the silence began says nothing new */
-	if (outcome == QUEUE_SILENT && origin->silent_until <= now &&
+	/* what was sent before another's answer, or before the silence, says nothing */
+	if (outcome == QUEUE_SILENT && taken > origin->answered && origin->silent_until <= now &&
 		++origin->failures >= BREAKER_FAILURES)
 		origin->silent_until = TimestampTzPlusMilliseconds(now, (int64) (silence(queue, origin) * 1000));
 	return NULL;
+}
+
+/*
+ * Spreads what has become due at an origin, people's wishes excepted, over so many
+ * seconds from now.
+ */
+void
+queue_spread(DueQueue *queue, const char *name, TimestampTz now, double within_s)
+{
+	Origin	   *origin = find_origin(queue, name);
+	Entry	   *entry;
+
+	ripen(queue, now);
+	entry = origin->first;
+	while (entry != NULL)
+	{
+		Entry	   *next = entry->next;
+
+		if (!is_wish(entry))
+		{
+			list_remove(queue, entry);
+			entry->due = now + 1 + (int64) (pg_prng_double(&pg_global_prng_state) * within_s * USECS_PER_SEC);
+			heap_add(queue, entry);
+		}
+		entry = next;
+	}
 }
 
 /* Lists those of an origin that are not busy, in a palloc'd array of *n. */

@@ -36,6 +36,7 @@ extern bool queue_hurry(DueQueue *queue, const pg_uuid_t *id);
 extern void queue_drop(DueQueue *queue, const pg_uuid_t *id);
 extern int	queue_take(DueQueue *queue, TimestampTz now, int max, pg_uuid_t *ids);
 extern const char *queue_done(DueQueue *queue, const pg_uuid_t *id, QueueOutcome outcome, TimestampTz now);
+extern void queue_spread(DueQueue *queue, const char *name, TimestampTz now, double within_s);
 extern pg_uuid_t *queue_of_origin(DueQueue *queue, const char *origin, int *n);
 extern TimestampTz queue_next(DueQueue *queue, TimestampTz now);
 extern int64 queue_due(DueQueue *queue, TimestampTz now);

@@ -93,6 +93,19 @@ uuid_value(DbRows *rows, int row, int column, bool *known)
 	return uuid;
 }
 
+/* The first column of all rows, in a palloc'd array of *n. */
+static pg_uuid_t *
+uuid_column(DbRows *rows, int *n)
+{
+	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * Max(rows->n, 1));
+	bool		known;
+
+	for (int r = 0; r < rows->n; r++)
+		ids[r] = uuid_value(rows, r, 0, &known);
+	*n = rows->n;
+	return ids;
+}
+
 static TimestampTz
 time_value(DbRows *rows, int row, int column, bool *known)
 {
@@ -330,25 +343,29 @@ store_bring_forward(const Catalog *catalog)
 
 /*
  * Makes those listed due within so many seconds that rest because their origin
- * did not answer: it does now.
+ * did not answer: it does now.  Returns which they are, *n_woken of them.
  */
-void
-store_wake_silent(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, double within_s)
+pg_uuid_t *
+store_wake_silent(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, double within_s,
+				  int *n_woken)
 {
 	DbArgs		args = {0};
 
 	db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
 	db_arg(&args, FLOAT8OID, Float8GetDatum(within_s), false);
-	db_execute(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
-			   catalog_sql(catalog,
-						   "UPDATE @mt4_integrations AS i SET next_sync_at ="
-						   "   {mt4_integrations.next_sync_at<clock_timestamp()"
-						   "     + make_interval(secs => random() * $2)}"
-						   " WHERE i.id = ANY ($1) AND i.is_active AND i.sync_status::text = 'error'"
-						   "   AND i.error_code::text IN ('dns', 'connect', 'tls', 'timeout', 'http')"
-						   "   AND i.next_sync_at > '-infinity' AND i.next_sync_at < 'infinity'"
-						   "   AND coalesce({mt4_integrations.paused_until>i.paused_until}, '-infinity')"
-						   "     < clock_timestamp()"));
+	return uuid_column(db_query(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+								catalog_sql(catalog,
+											"UPDATE @mt4_integrations AS i SET next_sync_at ="
+											"   {mt4_integrations.next_sync_at<clock_timestamp()"
+											"     + make_interval(secs => random() * $2)}"
+											" WHERE i.id = ANY ($1) AND i.is_active"
+											"   AND i.sync_status::text = 'error'"
+											"   AND i.error_code::text IN ('dns', 'connect', 'tls', 'timeout', 'http')"
+											"   AND i.next_sync_at > clock_timestamp()"
+											"   AND i.next_sync_at < 'infinity'"
+											"   AND coalesce({mt4_integrations.paused_until>i.paused_until}, '-infinity')"
+											"     < clock_timestamp()"
+											" RETURNING i.id")), n_woken);
 }
 
 /*
@@ -360,8 +377,6 @@ store_request(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *n_lo
 {
 	DbArgs		args = {0};
 	DbRows	   *rows;
-	pg_uuid_t  *locked;
-	bool		known;
 
 	db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
 	rows = db_query(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
@@ -374,11 +389,7 @@ store_request(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *n_lo
 								"    next_sync_at = {mt4_integrations.next_sync_at<'-infinity'}"
 								"    FROM free WHERE i.id = free.id RETURNING i.id)"
 								" SELECT w.id FROM wanted w WHERE w.id NOT IN (SELECT d.id FROM done d)"));
-	locked = palloc(sizeof(pg_uuid_t) * Max(rows->n, 1));
-	for (int r = 0; r < rows->n; r++)
-		locked[r] = uuid_value(rows, r, 0, &known);
-	*n_locked = rows->n;
-	return locked;
+	return uuid_column(rows, n_locked);
 }
 
 /*
@@ -393,13 +404,8 @@ store_orphans(const Catalog *catalog, int *n)
 												   "SELECT i.id FROM @mt4_integrations i"
 												   " WHERE i.sync_status::text = 'syncing'"
 												   "   AND (i.is_active IS NOT TRUE OR i.next_sync_at = 'infinity')"));
-	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * Max(rows->n, 1));
-	bool		known;
 
-	for (int r = 0; r < rows->n; r++)
-		ids[r] = uuid_value(rows, r, 0, &known);
-	*n = rows->n;
-	return ids;
+	return uuid_column(rows, n);
 }
 
 /* Takes the word "syncing" from those listed, whose claims the caller holds. */

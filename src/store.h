@@ -73,8 +73,8 @@ extern StoreSchedule *store_schedule_page(const Catalog *catalog, const pg_uuid_
 extern StoreSchedule *store_schedule_of(const Catalog *catalog, const pg_uuid_t *ids, int n_ids,
 										int *n);
 extern void store_bring_forward(const Catalog *catalog);
-extern void store_wake_silent(const Catalog *catalog, const pg_uuid_t *ids, int n_ids,
-							  double within_s);
+extern pg_uuid_t *store_wake_silent(const Catalog *catalog, const pg_uuid_t *ids, int n_ids,
+									double within_s, int *n_woken);
 extern pg_uuid_t *store_request(const Catalog *catalog, const pg_uuid_t *ids, int n_ids,
 								int *n_locked);
 extern pg_uuid_t *store_orphans(const Catalog *catalog, int *n);

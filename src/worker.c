@@ -78,6 +78,9 @@
 #define PRUNE_ROWS 1000
 #define PRUNE_REST_US (50 * INT64_C(1000))
 
+/* So many accounts of an endpoint that answers again are looked at at once. */
+#define WAKE_ROWS 1000
+
 /* After so many, older latencies count half. */
 #define LATENCY_DECAY 4096
 
@@ -137,7 +140,7 @@ typedef struct Worker
 	HTAB	   *slow;			/* integrations whose storing took too long */
 	int64		oldest_us;		/* when the first of them came */
 	int64		retry_us;		/* when deferred ones are tried again; 0: none */
-	List	   *recovered;		/* origins that answer again */
+	List	   *waking;			/* of Wake, for origins that answer again */
 	dlist_head	claimed;
 
 	int64		claimed_us;
@@ -703,6 +706,30 @@ adapt_store_max(Worker *worker, int64 took_us)
 		worker->store_max = Min(STORE_MAX, worker->store_max * 2);
 }
 
+/* Accounts that may rest because of their origin, and those that do no longer. */
+typedef struct Wake
+{
+	pg_uuid_t  *ids;
+	int			n;
+	int			done;
+	double		within_s;
+	const Catalog *catalog;
+	pg_uuid_t  *woken;
+	int			n_woken;
+} Wake;
+
+/* An origin answers again: what is due there is spread, what rests need not. */
+static void
+note_recovered(Worker *worker, const char *origin)
+{
+	Wake	   *wake = palloc0(sizeof(Wake));
+
+	wake->ids = queue_of_origin(worker->queue, origin, &wake->n);
+	wake->within_s = Min((double) wfx_poll_interval, Max(1.0, wake->n * (BACKLOG_GAP_US / 1e6)));
+	queue_spread(worker->queue, origin, GetCurrentTimestamp(), wake->within_s);
+	worker->waking = lappend(worker->waking, wake);
+}
+
 /* A task is done with: its integration is due again, its claim free. */
 static void
 finish(Worker *worker, WfxTask *task)
@@ -715,7 +742,7 @@ finish(Worker *worker, WfxTask *task)
 	recovered = queue_done(worker->queue, &i->id, outcome_of(task), GetCurrentTimestamp());
 
 	if (recovered != NULL)
-		worker->recovered = lappend(worker->recovered, pstrdup(recovered));
+		note_recovered(worker, recovered);
 	claim_release_held(&i->id);
 	if (task->has_next && !task->dropped)
 	{
@@ -801,39 +828,36 @@ should_store(const Worker *worker)
 		sync_pending(worker->engine) == 0 || now - worker->oldest_us >= LINGER_US;
 }
 
-/* Some accounts, and what is done with them. */
-typedef struct Wake
-{
-	const Catalog *catalog;
-	const pg_uuid_t *ids;
-	int			n;
-	double		within_s;
-} Wake;
-
 static void
-wake(void *arg)
+wake_some(void *arg)
 {
-	const Wake *w = arg;
+	Wake	   *wake = arg;
 
-	store_wake_silent(w->catalog, w->ids, w->n, w->within_s);
+	wake->woken = store_wake_silent(wake->catalog, &wake->ids[wake->done],
+									Min(wake->n - wake->done, WAKE_ROWS), wake->within_s,
+									&wake->n_woken);
 }
 
-/* An origin answers again: those that rest because of it need not. */
+/* Brings forward some of those that rest because of an origin that answers again. */
 static void
 wake_recovered(Worker *worker)
 {
-	Wake		silent = {.catalog = open_catalog()};
-	ErrorData  *error = NULL;
+	Wake	   *wake = linitial(worker->waking);
+	ErrorData  *error;
 
-	silent.ids = queue_of_origin(worker->queue, linitial(worker->recovered), &silent.n);
-	silent.within_s = Min((double) wfx_poll_interval, Max(1.0, silent.n * (BACKLOG_GAP_US / 1e6)));
-	if (silent.n > 0)
-		error = db_try(wake, &silent, BUSY_MS);
+	wake->catalog = open_catalog();
+	wake->n_woken = 0;
+	error = db_try(wake_some, wake, BUSY_MS);
 	if (error != NULL)
-		log_undone("could not bring forward the accounts of an endpoint that answers again", error);
-	for (int i = 0; i < silent.n; i++)
-		look_again(worker, &silent.ids[i]);
-	worker->recovered = list_delete_first(worker->recovered);
+		log_undone("could not bring forward accounts of an endpoint that answers again", error);
+	for (int i = 0; error == NULL && i < wake->n_woken; i++)
+		look_again(worker, &wake->woken[i]);
+	wake->done += WAKE_ROWS;
+	if (wake->done < wake->n)
+		return;
+	worker->waking = list_delete_first(worker->waking);
+	pfree(wake->ids);
+	pfree(wake);
 }
 
 /* What is to be pruned, and how much of it was. */
@@ -932,6 +956,8 @@ time_to_sleep(Worker *worker)
 
 	if (!full && !TIMESTAMP_IS_NOEND(next))
 		left_us = Max(0, next - now);
+	if (worker->waking != NIL)
+		left_us = 0;
 	if (worker->n_settled > 0)
 		left_us = Min(left_us, worker->retry_us > 0 ? worker->retry_us - clock_us :
 					  worker->oldest_us + LINGER_US - clock_us);
@@ -972,7 +998,7 @@ work(Worker *worker)
 
 	if (should_store(worker) && !store(worker))
 		return false;
-	if (worker->recovered != NIL &&
+	if (worker->waking != NIL &&
 		!do_step(worker, wake_recovered, "wfx_mt4: waking accounts"))
 		return false;
 	if (worker->prepared_us > 0 && now >= worker->prepared_us &&

@@ -59,7 +59,7 @@ run_script() {
 		PATH=/usr/local/bin:/usr/bin:/bin \
 		HOME="$WORK/home" TMPDIR="$WORK" TERM="${TERM:-dumb}" \
 		LANG=C.UTF-8 LC_ALL=C.UTF-8 \
-		WORK="$WORK" PG_MAJOR="$PG_MAJOR" TESTS="${TESTS:-}" \
+		WORK="$WORK" PG_MAJOR="$PG_MAJOR" TESTS="${TESTS:-}" BENCH="${BENCH:-}" \
 		bash "test/harness/$script" "$@"
 }
 

@@ -158,13 +158,13 @@ sub link
 		 SELECT id, $values FROM c RETURNING id");
 }
 
-# Links many accounts in one statement; the SQL expression says which account
-# the number n has.
+# Links many accounts in one statement, at the provider or another endpoint; the
+# SQL expression says which account the number n has.
 sub link_many
 {
-	my ($self, $count, $account, $token) = @_;
-	my $endpoint = literal($self->{provider}->endpoint);
+	my ($self, $count, $account, $token, $endpoint) = @_;
 
+	$endpoint = literal($endpoint // $self->{provider}->endpoint);
 	$token = literal($token // 'token-1');
 	$self->sql(
 		"WITH n AS MATERIALIZED (

@@ -4,10 +4,11 @@ use strict;
 use warnings;
 
 use FindBin;
+use List::Util qw(max);
 use lib "$FindBin::RealBin/../perl";
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(usleep clock_gettime CLOCK_MONOTONIC);
 use WfxTest;
 
 my $test = WfxTest->start(
@@ -19,7 +20,7 @@ wfx_mt4.retry_base = '1s'
 wfx_mt4.retry_cap = '1h'
 });
 my $provider = $test->provider;
-my $accounts = 30;
+my $accounts = 100;
 
 sub requests { return $provider->stats->{requests}; }
 sub healthy
@@ -41,8 +42,15 @@ my $during = requests() - $before;
 cmp_ok($during, '<=', 10, "a silent provider is asked rarely ($during requests in 5 s)");
 
 $provider->control('PUT', 'up');
+my $up = clock_gettime(CLOCK_MONOTONIC);
 WfxTest::wait_until(sub { healthy() == $accounts }, 'all accounts to be fresh again');
 pass('all accounts are fresh again soon after an outage');
+
+# Those that were never asked in the outage are overdue, the others rest.
+my %started;
+$started{ int(10 * ($_->{start} - $up)) }++ foreach grep { $_->{start} >= $up } $provider->requests;
+my $most = max(values %started);
+cmp_ok($most, '<=', $accounts / 3, "they do not come all at once (at most $most in 100 ms)");
 
 # A pause of one token leaves the others alone.
 $test->reset;
