@@ -17,7 +17,9 @@ OBJS = \
 	src/provider.o \
 	src/queue.o \
 	src/refresh.o \
+	src/rights.o \
 	src/schedule.o \
+	src/secret.o \
 	src/shared.o \
 	src/store.o \
 	src/sync.o \

@@ -564,7 +564,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'wfx_mt4_clear_token';
 
 COMMENT ON FUNCTION @extschema@.wfx_mt4_clear_token() IS
-    'Trigger: clears the token where the endpoint moves to another host and the token is not replaced.';
+    'Trigger: clears the token where the endpoint moves to another host and the token is not replaced, and refuses references to secrets from who could not read them.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_clear_token() FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.wfx_mt4_wake()
@@ -586,6 +586,496 @@ AS 'MODULE_PATHNAME', 'wfx_mt4_reschedule';
 COMMENT ON FUNCTION @extschema@.wfx_mt4_reschedule() IS
     'Trigger: lets the worker see at once that somebody has changed when integrations are due.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_reschedule() FROM PUBLIC;
+
+--
+-- Rights
+--
+-- wfx_mt4_grant(), wfx_mt4_revoke() and wfx_mt4_security_report() decide in C
+-- who may call them, and call these functions as the extension's owner.
+--
+
+CREATE FUNCTION @extschema@.wfx_mt4_grant(role name, level text)
+RETURNS void
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_grant';
+COMMENT ON FUNCTION @extschema@.wfx_mt4_grant(name, text) IS
+    'Lets a role call the functions of a level and no others: read, operate or admin.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_grant(name, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_revoke(role name)
+RETURNS void
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_revoke';
+COMMENT ON FUNCTION @extschema@.wfx_mt4_revoke(name) IS
+    'Takes from a role what wfx_mt4_grant() gave.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_revoke(name) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_security_report(
+    OUT severity text,
+    OUT object text,
+    OUT problem text,
+    OUT remedy text)
+RETURNS SETOF record
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_security_report';
+COMMENT ON FUNCTION @extschema@.wfx_mt4_security_report() IS
+    'Lists what is unsafe in this database, the worst first, with the statement that mends it.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_security_report() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_move_tokens_to_vault()
+RETURNS bigint
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_move_tokens_to_vault';
+COMMENT ON FUNCTION @extschema@.wfx_mt4_move_tokens_to_vault() IS
+    'Moves the tokens of mt4_integrations into Supabase Vault and leaves references; returns how many integrations had one.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_move_tokens_to_vault() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__level_functions(
+    ext regnamespace,
+    app regnamespace,
+    OUT level integer,              -- 1 read, 2 operate, 3 admin
+    OUT function regprocedure)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+    SELECT v.level, format('%s.%s', ext, v.signature)::regprocedure
+      FROM (VALUES
+            (1, 'wfx_mt4_leaderboard(integer)'),
+            (1, 'wfx_mt4_equity_curve(uuid, timestamptz, integer)'),
+            (2, 'wfx_mt4_status(integer, uuid, text, text)'),
+            (2, 'wfx_mt4_recent_syncs(uuid, integer)'),
+            (2, 'wfx_mt4_worker_status()'),
+            (2, 'wfx_mt4_request_sync(uuid)'),
+            (2, 'wfx_mt4_sync(uuid)'),
+            (2, 'wfx_mt4_sync_all()'),
+            (2, 'wfx_mt4_sync_due(integer)'),
+            (2, 'wfx_mt4_run_due(integer)'),
+            (3, 'wfx_mt4_link(uuid, text, text, text, text, text)'),
+            (3, 'wfx_mt4_unlink(uuid)'),
+            (3, 'wfx_mt4_set_active(uuid, boolean)'),
+            (3, 'wfx_mt4_set_token(uuid, text)'),
+            (3, 'wfx_mt4_test_connection(text, text, text, text, text)'),
+            (3, 'wfx_mt4_fetch(uuid)'),
+            (3, 'wfx_mt4_decode(text, text)'),
+            (3, 'wfx_mt4_refresh()'),
+            (3, 'wfx_mt4_upload_credential(text, text, text, text, text, text)'),
+            (3, 'wfx_mt4_assign_credential(uuid, uuid)'),
+            (3, 'wfx_mt4_prune_history(interval)'),
+            -- who may not use these is told so by themselves
+            (3, 'wfx_mt4_move_tokens_to_vault()'),
+            (3, 'wfx_mt4_security_report()'),
+            (3, 'wfx_mt4_grant(name, text)'),
+            (3, 'wfx_mt4_revoke(name)')
+           ) AS v (level, signature)
+    UNION ALL
+    SELECT 1, p.oid::regprocedure
+      FROM pg_proc p
+     WHERE p.oid = to_regprocedure(format('%s.get_leaderboard(integer)', app))
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__level_functions(regnamespace, regnamespace) IS
+    'private: functions that belong to each level of wfx_mt4_grant()';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__level_functions(regnamespace, regnamespace) FROM PUBLIC;
+
+-- Columns that nobody should read: table, column.
+CREATE FUNCTION @extschema@.wfx_mt4__secret_columns(
+    app regnamespace,
+    OUT relation regclass,
+    OUT column_name text,
+    OUT owner oid)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+    SELECT c.oid::regclass, v.column_name, c.relowner
+      FROM (VALUES ('mt4_integrations', 'mt4_api_token'),
+                   ('trading_credentials', 'account_password')) AS v (table_name, column_name)
+           JOIN pg_class c ON c.relname = v.table_name AND c.relnamespace = app
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = v.column_name
+                              AND NOT a.attisdropped
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__secret_columns(regnamespace) IS
+    'private: columns that hold secrets';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__secret_columns(regnamespace) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__set_level(role_id oid, new_level integer, app_name text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    ext regnamespace := (SELECT extnamespace FROM pg_extension WHERE extname = 'wfx_mt4');
+    app regnamespace := to_regnamespace(quote_ident(app_name));
+    role_name name := (SELECT rolname FROM pg_roles WHERE oid = role_id);
+    is_super boolean := (SELECT rolsuper FROM pg_roles WHERE oid = role_id);
+    n regnamespace;
+    f record;
+    s record;
+BEGIN
+    FOREACH n IN ARRAY ARRAY[ext, app] LOOP
+        IF new_level > 0 AND n IS NOT NULL AND NOT has_schema_privilege(role_id, n, 'USAGE') THEN
+            EXECUTE format('GRANT USAGE ON SCHEMA %s TO %I', n, role_name);
+        END IF;
+    END LOOP;
+
+    FOR f IN EXECUTE format(
+        'SELECT * FROM %s.wfx_mt4__level_functions($1, $2)', ext) USING ext, app
+    LOOP
+        IF f.level <= new_level THEN
+            EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', f.function, role_name);
+        ELSE
+            EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM %I', f.function, role_name);
+        END IF;
+        IF f.level <= new_level AND NOT has_function_privilege(role_id, f.function, 'EXECUTE') THEN
+            RAISE EXCEPTION 'role "%" could not be given the right to call %', role_name, f.function
+                USING ERRCODE = '42501',
+                      HINT = 'The owner of the function must belong to whoever owns the extension.';
+        ELSIF f.level > new_level AND NOT is_super AND
+              has_function_privilege(role_id, f.function, 'EXECUTE') THEN
+            RAISE WARNING 'role "%" may still call %', role_name, f.function
+                USING ERRCODE = '01006',
+                      HINT = 'It is a member of a role that may, the function''s owner, or somebody else granted it.';
+        END IF;
+    END LOOP;
+
+    FOR s IN EXECUTE format(
+        'SELECT * FROM %s.wfx_mt4__secret_columns($1)', ext) USING app
+    LOOP
+        IF new_level > 0 AND NOT is_super AND NOT pg_has_role(role_id, s.owner, 'USAGE') AND
+           has_column_privilege(role_id, s.relation, s.column_name, 'SELECT') THEN
+            RAISE WARNING 'role "%" may read column "%" of table %', role_name, s.column_name, s.relation
+                USING ERRCODE = '01000',
+                      HINT = 'No level gives this right; wfx_mt4_security_report() tells how to take it away.';
+        END IF;
+    END LOOP;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__set_level(oid, integer, text) IS
+    'private: gives a role the functions of a level and takes the others';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__set_level(oid, integer, text) FROM PUBLIC;
+
+-- Rights on the application's tables of roles that are neither the owner nor
+-- superusers; a role of null is everybody.
+CREATE FUNCTION @extschema@.wfx_mt4__others_rights(
+    ext regnamespace,
+    app regnamespace,
+    OUT relation regclass,
+    OUT row_security boolean,
+    OUT grantee oid,
+    OUT grantee_name text,          -- quoted
+    OUT privileges text[])
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+BEGIN
+    RETURN QUERY EXECUTE format($q$
+        SELECT c.oid::regclass, c.relrowsecurity, nullif(a.grantee, 0),
+               coalesce(quote_ident(r.rolname), 'PUBLIC'),
+               array_agg(a.privilege_type::text ORDER BY a.privilege_type::text)
+          FROM %s.wfx_mt4__tables() t
+               JOIN pg_class c ON c.relname = t.table_name AND c.relnamespace = $1
+               CROSS JOIN LATERAL aclexplode(c.relacl) a
+               LEFT JOIN pg_roles r ON r.oid = a.grantee
+         WHERE a.grantee <> c.relowner
+           AND r.rolsuper IS NOT TRUE
+         GROUP BY c.oid, c.relrowsecurity, a.grantee, r.rolname
+        $q$, ext) USING app;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__others_rights(regnamespace, regnamespace) IS
+    'private: rights of others on the application''s tables';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__others_rights(regnamespace, regnamespace) FROM PUBLIC;
+
+-- What the rows of mt4_integrations show.
+CREATE FUNCTION @extschema@.wfx_mt4__row_problems(
+    ext regnamespace,
+    relation regclass,
+    OUT severity text,
+    OUT object text,
+    OUT problem text,
+    OUT remedy text)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    plain bigint;
+    http bigint;
+BEGIN
+    EXECUTE format($q$
+        SELECT count(*) FILTER (WHERE mt4_api_token <> '' AND mt4_api_token !~ '^(vault|env):'),
+               count(*) FILTER (WHERE mt4_server_endpoint ~* '^http:')
+          FROM %s$q$, relation) INTO plain, http;
+    object := relation;
+    IF plain > 0 THEN
+        severity := 'warning';
+        problem := format('%s integrations hold the token itself, which is then in every dump and replica', plain);
+        remedy := CASE WHEN to_regclass('vault.decrypted_secrets') IS NULL
+                       THEN 'CREATE EXTENSION supabase_vault CASCADE; '
+                       ELSE '' END ||
+                  format('SELECT %s.wfx_mt4_move_tokens_to_vault();', ext);
+        RETURN NEXT;
+    END IF;
+    IF http > 0 THEN
+        severity := 'warning';
+        problem := format('%s integrations send their token without encryption; with https the token has to be stored again', http);
+        remedy := format('UPDATE %s SET mt4_server_endpoint = regexp_replace(mt4_server_endpoint, ''^http:'', ''https:'', ''i'');',
+                         relation);
+        RETURN NEXT;
+    END IF;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass) IS
+    'private: what is unsafe about the integrations';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass) FROM PUBLIC;
+
+-- What the settings of this session's database permit.
+CREATE FUNCTION @extschema@.wfx_mt4__setting_problems(
+    OUT severity text,
+    OUT object text,
+    OUT problem text,
+    OUT remedy text)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+    SELECT v.severity, s.name, v.problem,
+           CASE WHEN s.source = 'database'
+                THEN format('ALTER DATABASE %I RESET %s;', current_database(), s.name)
+                ELSE format('ALTER SYSTEM RESET %s; SELECT pg_reload_conf();', s.name) END ||
+           CASE WHEN s.source = 'configuration file' THEN ' -- and in the file, if it is set there' ELSE '' END
+      FROM (VALUES
+            ('wfx_mt4.allow_http', 'on', 'warning',
+             'endpoints without encryption are permitted'),
+            ('wfx_mt4.allow_private_addresses', 'on',
+             CASE WHEN current_setting('wfx_mt4.allowed_hosts') = '' THEN 'critical' ELSE 'info' END,
+             CASE WHEN current_setting('wfx_mt4.allowed_hosts') = ''
+                  THEN 'whoever may set an endpoint reaches every host of the private network; set wfx_mt4.allowed_hosts too'
+                  ELSE 'the hosts in wfx_mt4.allowed_hosts may be in the private network' END),
+            ('log_statement', 'all', 'warning',
+             'a token that is part of a statement is written to the log; pass it as a parameter'),
+            ('log_parameter_max_length_on_error', NULL, 'warning',
+             'a token that is a parameter of a failed statement is written to the log')
+           ) AS v (name, value, severity, problem)
+           JOIN pg_settings s ON s.name = v.name
+     WHERE s.setting = v.value OR v.value IS NULL AND s.setting <> '0'
+    UNION ALL
+    SELECT 'info', 'wfx_mt4.proxy', 'the proxy resolves names, so the addresses of endpoints are not checked here',
+           'ALTER SYSTEM RESET wfx_mt4.proxy; SELECT pg_reload_conf();'
+     WHERE current_setting('wfx_mt4.proxy') <> ''
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__setting_problems() IS
+    'private: what is unsafe about the settings';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__setting_problems() FROM PUBLIC;
+
+-- What others may call, or have called with more rights than their own.
+CREATE FUNCTION @extschema@.wfx_mt4__function_problems(
+    ext regnamespace,
+    app regnamespace,
+    OUT severity text,
+    OUT object text,
+    OUT problem text,
+    OUT remedy text)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+BEGIN
+    RETURN QUERY EXECUTE format($q$
+        SELECT 'critical', f.function::text,
+               format('%%s may call it', coalesce('role ' || quote_ident(r.rolname), 'everybody')),
+               format('REVOKE EXECUTE ON ROUTINE %%s FROM %%s;', f.function,
+                      coalesce(quote_ident(r.rolname), 'PUBLIC'))
+          FROM %s.wfx_mt4__level_functions($1, $2) f
+               JOIN pg_proc p ON p.oid = f.function
+               CROSS JOIN LATERAL aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+               LEFT JOIN pg_roles r ON r.oid = a.grantee
+         WHERE f.level > 1
+           AND (a.grantee = 0 OR r.rolname = 'anon')
+        $q$, ext) USING ext, app;
+
+    RETURN QUERY
+        SELECT 'warning', p.oid::regprocedure::text,
+               format('everybody may run it with the rights of role %I, who can read tokens', r.rolname),
+               CASE WHEN EXISTS (SELECT FROM unnest(p.proconfig) AS c (setting)
+                                  WHERE c.setting ^@ 'search_path=')
+                    THEN format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC;', p.oid::regprocedure)
+                    ELSE format('ALTER ROUTINE %s SET search_path = pg_catalog, pg_temp; REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC;',
+                                p.oid::regprocedure, p.oid::regprocedure) END
+          FROM pg_proc p
+               JOIN pg_roles r ON r.oid = p.proowner
+         WHERE p.prosecdef
+           AND p.pronamespace <> 'pg_catalog'::regnamespace
+           AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
+           AND EXISTS (SELECT
+                         FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+                        WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE')
+           AND (r.rolsuper OR EXISTS (SELECT
+                                        FROM pg_class c
+                                       WHERE c.relname = 'mt4_integrations'
+                                         AND c.relnamespace = app
+                                         AND c.relowner = p.proowner))
+           AND NOT EXISTS (SELECT
+                             FROM pg_depend d
+                            WHERE d.classid = 'pg_proc'::regclass
+                              AND d.objid = p.oid
+                              AND d.deptype = 'e');
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__function_problems(regnamespace, regnamespace) IS
+    'private: what others may call';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__function_problems(regnamespace, regnamespace) FROM PUBLIC;
+
+-- Who may read secrets, or write what prizes are paid from.
+CREATE FUNCTION @extschema@.wfx_mt4__others_problems(
+    ext regnamespace,
+    app regnamespace,
+    OUT severity text,
+    OUT object text,
+    OUT problem text,
+    OUT remedy text)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    g record;
+BEGIN
+    FOR g IN EXECUTE format(
+        'SELECT * FROM %s.wfx_mt4__others_rights($1, $2)', ext) USING ext, app
+    LOOP
+        object := g.relation;
+        IF g.privileges && ARRAY['TRIGGER'] THEN
+            severity := 'critical';
+            problem := format('%s may create triggers on it, which run with the rights of the table''s owner', g.grantee_name);
+            remedy := format('REVOKE TRIGGER ON %s FROM %s;', g.relation, g.grantee_name);
+            RETURN NEXT;
+        END IF;
+        IF g.privileges && ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'] AND
+           (NOT g.row_security OR 'TRUNCATE' = ANY (g.privileges)) AND
+           (g.grantee IS NULL OR g.grantee_name IN ('anon', 'authenticated')) THEN
+            severity := 'critical';
+            problem := format('%s may write it%s', g.grantee_name,
+                              CASE WHEN g.row_security THEN ' with TRUNCATE, which row-level security does not hold up'
+                                   ELSE ', every row of it' END);
+            remedy := format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON %s FROM %s;', g.relation, g.grantee_name);
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+
+    FOR g IN EXECUTE format($q$
+        SELECT s.relation, s.column_name, coalesce(quote_ident(r.rolname), 'PUBLIC') AS grantee_name,
+               a.is_column
+          FROM %s.wfx_mt4__secret_columns($1) s
+               JOIN pg_class c ON c.oid = s.relation
+               JOIN pg_attribute t ON t.attrelid = c.oid AND t.attname = s.column_name
+               CROSS JOIN LATERAL (
+                   SELECT x.grantee, x.privilege_type, false AS is_column FROM aclexplode(c.relacl) x
+                   UNION
+                   SELECT x.grantee, x.privilege_type, true FROM aclexplode(t.attacl) x) a
+               LEFT JOIN pg_roles r ON r.oid = a.grantee
+         WHERE a.privilege_type = 'SELECT'
+           AND a.grantee <> c.relowner
+           AND r.rolsuper IS NOT TRUE
+        $q$, ext) USING app
+    LOOP
+        severity := CASE WHEN g.grantee_name IN ('PUBLIC', 'anon', 'authenticated')
+                         THEN 'critical' ELSE 'warning' END;
+        object := g.relation;
+        problem := format('%s may read column %I', g.grantee_name, g.column_name);
+        remedy := CASE WHEN g.is_column
+                       THEN format('REVOKE SELECT (%I) ON %s FROM %s;', g.column_name, g.relation, g.grantee_name)
+                       ELSE format('REVOKE SELECT ON %s FROM %s;', g.relation, g.grantee_name) END;
+        RETURN NEXT;
+    END LOOP;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__others_problems(regnamespace, regnamespace) IS
+    'private: who may read or write what he should not';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__others_problems(regnamespace, regnamespace) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__problems(
+    app_name text,
+    foreign_code text[],            -- descriptions of triggers and the like
+    foreign_owners text[],
+    foreign_functions text[],
+    OUT severity text,
+    OUT object text,
+    OUT problem text,
+    OUT remedy text)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    ext regnamespace := (SELECT extnamespace FROM pg_extension WHERE extname = 'wfx_mt4');
+    app regnamespace := to_regnamespace(quote_ident(app_name));
+BEGIN
+    RETURN QUERY EXECUTE format($q$
+        WITH all_problems AS (
+            SELECT * FROM %1$s.wfx_mt4__setting_problems()
+            UNION ALL
+            SELECT * FROM %1$s.wfx_mt4__function_problems($1, $2)
+            UNION ALL
+            SELECT * FROM %1$s.wfx_mt4__others_problems($1, $2)
+            UNION ALL
+            SELECT p.* FROM pg_class c
+                   CROSS JOIN LATERAL %1$s.wfx_mt4__row_problems($1, c.oid::regclass) p
+             WHERE c.relname = 'mt4_integrations' AND c.relnamespace = $2
+            UNION ALL
+            SELECT 'critical', u.code,
+                   format('it runs a function of role %%I with a superuser''s rights, so nothing is written', u.owner),
+                   format('ALTER ROUTINE %%s OWNER TO %%I; -- once its code has been read', u.function, current_user)
+              FROM unnest($3, $4, $5) AS u (code, owner, function)
+            UNION ALL
+            SELECT 'warning', c.oid::regclass::text, 'row-level security is off',
+                   format('ALTER TABLE %%s ENABLE ROW LEVEL SECURITY;', c.oid::regclass)
+              FROM %1$s.wfx_mt4__tables() t
+                   JOIN pg_class c ON c.relname = t.table_name AND c.relnamespace = $2
+             WHERE NOT c.relrowsecurity
+            UNION ALL
+            SELECT 'warning', format('%%I.%%I', p.schemaname, p.tablename),
+                   format('publication %%I sends its rows, secrets included, to subscribers', p.pubname),
+                   CASE WHEN b.puballtables THEN format('DROP PUBLICATION %%I;', p.pubname)
+                        ELSE format('ALTER PUBLICATION %%I DROP TABLE %%I.%%I;', p.pubname, p.schemaname, p.tablename) END
+              FROM pg_publication_tables p
+                   JOIN pg_publication b ON b.pubname = p.pubname
+                   JOIN pg_namespace n ON n.nspname = p.schemaname AND n.oid = $2
+             WHERE p.tablename IN ('mt4_integrations', 'trading_credentials')
+            UNION ALL
+            SELECT 'critical', 'vault.decrypted_secrets',
+                   format('%%s may read every secret', coalesce('role ' || quote_ident(r.rolname), 'everybody')),
+                   format('REVOKE SELECT ON vault.decrypted_secrets FROM %%s;', coalesce(quote_ident(r.rolname), 'PUBLIC'))
+              FROM pg_class c
+                   CROSS JOIN LATERAL aclexplode(c.relacl) a
+                   LEFT JOIN pg_roles r ON r.oid = a.grantee
+             WHERE c.oid = to_regclass('vault.decrypted_secrets')
+               AND a.privilege_type = 'SELECT'
+               AND (a.grantee = 0 OR r.rolname IN ('anon', 'authenticated'))
+            UNION ALL
+            SELECT 'warning', format('schema %%s', n.oid::regnamespace),
+                   'everybody may create objects in it',
+                   format('REVOKE CREATE ON SCHEMA %%s FROM PUBLIC;', n.oid::regnamespace)
+              FROM pg_namespace n
+                   CROSS JOIN LATERAL aclexplode(n.nspacl) a
+             WHERE n.oid IN ($1, $2)
+               AND a.grantee = 0
+               AND a.privilege_type = 'CREATE'
+        )
+        SELECT p.severity, p.object, p.problem, p.remedy
+          FROM all_problems p
+         ORDER BY array_position(ARRAY['critical', 'warning', 'info'], p.severity), p.object, p.problem
+        $q$, ext) USING ext, app, foreign_code, foreign_owners, foreign_functions;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[]) IS
+    'private: what wfx_mt4_security_report() shows';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[]) FROM PUBLIC;
 
 --
 -- The application's tables
@@ -966,7 +1456,7 @@ AS $fn$
     SELECT v.*, format('%s.%I()', ext, v.trigger_name)::regprocedure
       FROM (VALUES
             ('mt4_integrations', 'wfx_mt4_clear_token',
-             'UPDATE OF mt4_server_endpoint, mt4_api_token', 'ROW'),
+             'INSERT OR UPDATE OF mt4_server_endpoint, mt4_api_token', 'ROW'),
             -- For each row it would lock the row once more at every sync.
             ('mt4_integrations', 'wfx_mt4_reschedule',
              'UPDATE OF next_sync_at', 'STATEMENT'),

@@ -22,6 +22,7 @@
 
 #include "functions.h"
 #include "http.h"
+#include "secret.h"
 #include "store.h"
 #include "sync.h"
 
@@ -112,16 +113,19 @@ execute(const Catalog *catalog, CatalogTable table, DbArgs *args, const char *te
  *---------------------------------------------------------------------------
  */
 
-/* A token may be stored; a reference not yet. */
+/* A token may be stored, a reference only by who could read the secret himself. */
 static void
-check_token_argument(const char *token)
+check_token_argument(const Catalog *catalog, const char *token)
 {
 	WfxCause	cause;
 
 	if (!provider_check_token(token, &cause))
 		bad_argument("api_token", cause.fact, NULL);
-	if (strncmp(token, "vault:", 6) == 0 || strncmp(token, "env:", 4) == 0)
-		bad_argument("api_token", "this version does not resolve references to tokens", NULL);
+	if (!secret_is_reference(token))
+		return;
+	if (secret_name_problem(token) != NULL)
+		bad_argument("api_token", secret_name_problem(token), NULL);
+	secret_check_right(catalog_owner(catalog, TABLE_INTEGRATIONS), token);
 }
 
 static void
@@ -166,7 +170,7 @@ check_link_arguments(Catalog *catalog, FunctionCallInfo fcinfo)
 	HttpTarget	target;
 	WfxCause	cause;
 
-	check_token_argument(text_argument(fcinfo, 2));
+	check_token_argument(catalog, text_argument(fcinfo, 2));
 	if (!provider_check_account_id(account_id, &cause))
 		bad_argument_cause("account_id", &cause);
 	if (strlen(endpoint) >= WFX_URL_MAX / 2)
@@ -295,7 +299,7 @@ wfx_mt4_set_token(PG_FUNCTION_ARGS)
 
 	hide_statement("wfx_mt4_set_token()", &callback);
 	catalog = open_for_writing("wfx_mt4_set_token()", TABLE_INTEGRATIONS);
-	check_token_argument(text_argument(fcinfo, 1));
+	check_token_argument(catalog, text_argument(fcinfo, 1));
 	pass_argument(&args, fcinfo, 0, UUIDOID);
 	pass_argument(&args, fcinfo, 1, TEXTOID);
 	if (query_with_secret(catalog, TABLE_INTEGRATIONS, &args,
@@ -864,25 +868,23 @@ origin_differs(const char *a, const char *b)
 /*
  * Clears the token where the endpoint moves to another host and the token is
  * not replaced: whoever may edit an endpoint but not read the token must not
- * have it sent to himself.
+ * have it sent to himself.  For the same reason a reference to a secret is taken
+ * only from who could read it.
  */
 Datum
 wfx_mt4_clear_token(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = trigger_data(fcinfo, "wfx_mt4_clear_token()");
-	HeapTuple	row = data->tg_newtuple;
-	int			token = column_number(data, "mt4_api_token", TEXTOID, VARCHAROID);
-	char	   *old_endpoint;
-	char	   *new_endpoint;
+	bool		update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
+	HeapTuple	row = update ? data->tg_newtuple : data->tg_trigtuple;
+	int			number = column_number(data, "mt4_api_token", TEXTOID, VARCHAROID);
+	char	   *token = column_text(data, row, "mt4_api_token");
 
-	if (!TRIGGER_FIRED_BY_UPDATE(data->tg_event))
-		return PointerGetDatum(data->tg_trigtuple);
-	old_endpoint = column_text(data, data->tg_trigtuple, "mt4_server_endpoint");
-	new_endpoint = column_text(data, row, "mt4_server_endpoint");
-	if (strcmp(column_text(data, data->tg_trigtuple, "mt4_api_token"),
-			   column_text(data, row, "mt4_api_token")) == 0 &&
-		origin_differs(old_endpoint, new_endpoint) && token > 0)
-		row = with_column(data, row, token, PointerGetDatum(cstring_to_text("")), false);
+	if (!update || strcmp(column_text(data, data->tg_trigtuple, "mt4_api_token"), token) != 0)
+		secret_check_right(RelationGetForm(data->tg_relation)->relowner, token);
+	else if (number > 0 && origin_differs(column_text(data, data->tg_trigtuple, "mt4_server_endpoint"),
+										  column_text(data, row, "mt4_server_endpoint")))
+		row = with_column(data, row, number, PointerGetDatum(cstring_to_text("")), false);
 	return PointerGetDatum(row);
 }
 

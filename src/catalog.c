@@ -333,26 +333,27 @@ superusers_tables(const Catalog *catalog, CatalogTable first, int *n)
 }
 
 /*
- * Code of others must not run with a superuser's rights: where a table's owner
- * is one, refuses triggers, rules, defaults and checks, of the table and of what
- * inherits from it, whose functions belong to somebody who is not.  Looks at the
- * tables from first on.
+ * Code of others that would run with a superuser's rights: where a table's owner
+ * is one, triggers, rules, defaults and checks, of the table and of what inherits
+ * from it, whose functions belong to somebody who is not.  Looks at the tables
+ * from first on; each row is a description, the owner of the function, and the
+ * function.
  */
-void
-catalog_check_code(const Catalog *catalog, CatalogTable first)
+DbRows *
+catalog_foreign_code(const Catalog *catalog, CatalogTable first)
 {
 	DbArgs		args = {0};
-	DbRows	   *rows;
 	int			n;
 	Datum		relids = superusers_tables(catalog, first, &n);
 
 	if (n == 0)
-		return;
+		return palloc0(sizeof(DbRows));
 	db_arg(&args, OIDARRAYOID, relids, false);
-	rows = db_query_latest(InvalidOid, &args,
+	return db_query_latest(InvalidOid, &args,
 						   "WITH RECURSIVE ours (oid) AS (SELECT unnest($1) UNION"
 						   "   SELECT h.inhrelid FROM pg_inherits h JOIN ours o ON o.oid = h.inhparent)"
-						   " SELECT pg_describe_object(d.classid, d.objid, d.objsubid), r.rolname::text"
+						   " SELECT pg_describe_object(d.classid, d.objid, d.objsubid), r.rolname::text,"
+						   "       f.oid::regprocedure::text"
 						   "  FROM pg_depend d"
 						   "  JOIN pg_proc f ON f.oid = d.refobjid"
 						   "  JOIN pg_roles r ON r.oid = f.proowner AND NOT r.rolsuper"
@@ -366,7 +367,15 @@ catalog_check_code(const Catalog *catalog, CatalogTable first)
 						   "   OR d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint c"
 						   "     JOIN ours o ON o.oid = c.conrelid WHERE c.oid = d.objid)"
 						   "   OR d.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_index x"
-						   "     JOIN ours o ON o.oid = x.indrelid WHERE x.indexrelid = d.objid)) LIMIT 1");
+						   "     JOIN ours o ON o.oid = x.indrelid WHERE x.indexrelid = d.objid)) LIMIT 100");
+}
+
+/* Refuses such code in the tables from first on. */
+void
+catalog_check_code(const Catalog *catalog, CatalogTable first)
+{
+	DbRows	   *rows = catalog_foreign_code(catalog, first);
+
 	if (rows->n > 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

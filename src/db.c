@@ -227,6 +227,15 @@ db_value(const DbRows *rows, int row, int column, Oid type, bool *isnull)
 	return heap_getattr(rows->rows[row], column + 1, rows->desc, isnull);
 }
 
+/* Overwrites rows that hold a secret; their values must have been copied. */
+void
+db_wipe(DbRows *rows)
+{
+	for (int r = 0; r < rows->n; r++)
+		explicit_bzero(rows->rows[r]->t_data, rows->rows[r]->t_len);
+	rows->n = 0;
+}
+
 /* A text column as a palloc'd string, NULL for null. */
 char *
 db_text(const DbRows *rows, int row, int column)

@@ -21,6 +21,7 @@
 
 #include "due.h"
 #include "functions.h"
+#include "secret.h"
 #include "store.h"
 #include "sync.h"
 
@@ -498,7 +499,8 @@ wfx_mt4_test_connection(PG_FUNCTION_ARGS)
 		.endpoint = text_argument(fcinfo, 2),
 		.provider_name = PG_ARGISNULL(4) ? NULL : text_argument(fcinfo, 4)
 	};
-	WfxTask		task = {.integration = &integration};
+	WfxIntegration *one = &integration;
+	WfxTask		task = {.integration = one};
 	char	   *platform = text_argument(fcinfo, 3);
 	Catalog	   *catalog;
 	ErrorContextCallback callback;
@@ -510,7 +512,9 @@ wfx_mt4_test_connection(PG_FUNCTION_ARGS)
 	else
 	{
 		catalog = catalog_find();
+		secret_check_right(catalog_owner(catalog, TABLE_INTEGRATIONS), integration.token);
 		integration.paused_until = store_pause(catalog, integration.endpoint, integration.token);
+		secret_resolve(catalog, &one, 1);
 		only_fetch(catalog, &task, false);
 	}
 	reveal_statement(&callback);

@@ -23,6 +23,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "secret.h"
 #include "store.h"
 
 /* Accounts per batch: larger ones gain little and make a failure dearer. */
@@ -155,8 +156,8 @@ uuid_array(const pg_uuid_t *ids, int n)
 }
 
 /*
- * Reads active integrations with what a sync needs to know of them, and makes a
- * task for each; *n tells how many.  Takes no lock on a row and no transaction
+ * Reads active integrations with what a sync needs to know of them, their tokens
+ * included, and makes a task for each; *n tells how many.  Takes no lock on a row and no transaction
  * id.  Due ones come in the order in which they are due.
  */
 WfxTask *
@@ -172,6 +173,8 @@ store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids, int n
 	DbRows	   *rows;
 	WfxTask    *tasks;
 	WfxIntegration *integrations;
+	WfxIntegration **pointers;
+	int			n_rows;
 
 	initStringInfo(&template);
 	appendStringInfo(&template,
@@ -197,14 +200,18 @@ store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids, int n
 		db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
 	rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
 						   catalog_sql(catalog, template.data));
-	tasks = palloc0(sizeof(WfxTask) * Max(rows->n, 1));
-	integrations = palloc0(sizeof(WfxIntegration) * Max(rows->n, 1));
-	for (int r = 0; r < rows->n; r++)
+	n_rows = rows->n;
+	tasks = palloc0(sizeof(WfxTask) * Max(n_rows, 1));
+	integrations = palloc0(sizeof(WfxIntegration) * Max(n_rows, 1));
+	pointers = palloc(sizeof(WfxIntegration *) * Max(n_rows, 1));
+	for (int r = 0; r < n_rows; r++)
 	{
-		tasks[r].integration = &integrations[r];
+		tasks[r].integration = pointers[r] = &integrations[r];
 		read_integration(rows, r, &integrations[r]);
 	}
-	*n = rows->n;
+	db_wipe(rows);
+	secret_resolve(catalog, pointers, n_rows);
+	*n = n_rows;
 	return tasks;
 }
 

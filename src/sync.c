@@ -143,19 +143,23 @@ check_trader(const WfxIntegration *i, WfxCause *cause)
 	return false;
 }
 
-/* Is it the token itself that may be sent? */
+/* Is there a token, and may it be sent? */
 static bool
-check_token(const char *token, WfxCause *cause)
+check_token(const WfxIntegration *i, WfxCause *cause)
 {
-	if (token[0] == '\0')
+	if (i->secret_fact != NULL)
+	{
+		cause_set(cause, WFX_SECRET, "%s", i->secret_fact);
+		cause_advise(cause, i->secret_advice);
+		return false;
+	}
+	if (i->token[0] == '\0')
 	{
 		cause_set(cause, WFX_CONFIG, "the integration has no token");
 		cause_advise(cause, "Store one with wfx_mt4_set_token(); it is cleared when the endpoint moves to another host.");
 		return false;
 	}
-	if (strncmp(token, "vault:", 6) == 0 || strncmp(token, "env:", 4) == 0)
-		return cause_set(cause, WFX_SECRET, "this version does not resolve references to tokens");
-	return provider_check_token(token, cause);
+	return provider_check_token(i->token, cause);
 }
 
 /* Finds the provider and checks that its header is one that may be set. */
@@ -277,7 +281,7 @@ prepare(Round *round, WfxTask *task)
 		return false;
 	if (!sync_check_endpoint(i->endpoint, &target, &task->cause) ||
 		!provider_check_account_id(i->account_id, &task->cause) ||
-		!check_token(i->token, &task->cause) ||
+		!check_token(i, &task->cause) ||
 		!choose_provider(round, task, target.host))
 		return false;
 	if (wfx_proxy[0] != '\0' && wfx_allowed_hosts[0] == '\0')

@@ -89,6 +89,8 @@ typedef struct WfxIntegration
 	pg_uuid_t	id;
 	char	   *account_id;
 	char	   *token;			/* wiped once the task is done */
+	const char *secret_fact;	/* why a reference does not resolve; NULL: it does */
+	const char *secret_advice;
 	char	   *endpoint;
 	char	   *provider_name;	/* NULL: chosen by the endpoint */
 	bool		mt5;

@@ -56,8 +56,8 @@ $$;
 --
 SELECT to_json(api_token), try_link(id(1), '1001', api_token, 'https://bridge.example', 'mt4', NULL)
 FROM unnest(ARRAY[NULL, '', ' ', ' S3cr3t', 'S3cr3t ', 'S3cr3t x', E'S3cr3t\r\nX-Injected: yes',
-                  E'S3cr3t\t', U&'S3cr3t\00e9', 'vault:wfx_mt4_S3cr3t',
-                  'env:WFX_MT4_S3cr3t']) AS api_token;
+                  E'S3cr3t\t', U&'S3cr3t\00e9', 'vault:S3cr3t',
+                  'env:S3cr3t']) AS api_token;
 SELECT try_link(id(1), '1001', 'S3cr3t' || repeat('x', 8187), 'https://bridge.example', 'mt4', NULL);
 
 SELECT to_json(account_id), try_link(id(1), account_id, 'S3cr3t', 'https://bridge.example', 'mt4', NULL)
@@ -138,7 +138,7 @@ FROM mt4_integrations WHERE id = :'link1';
 SELECT wfx_mt4_set_token(:'link1', '');
 SELECT wfx_mt4_set_token(:'link1', NULL);
 SELECT wfx_mt4_set_token(:'link1', E'n3w\nS3cr3t');
-SELECT wfx_mt4_set_token(:'link1', 'vault:wfx_mt4_x');
+SELECT wfx_mt4_set_token(:'link1', 'vault:x');
 SELECT wfx_mt4_set_token(id(999), 'S3cr3t');
 SELECT wfx_mt4_set_token(NULL, 'S3cr3t');
 SELECT mt4_api_token FROM mt4_integrations WHERE id = :'link1';
@@ -188,7 +188,7 @@ SELECT tested('1001', 'S3cr3t', 'https://app.metaapi.cloud/configure-trading-acc
 SELECT tested('1001', :good, 'mt6');
 SELECT tested('1001', :good, NULL);
 SELECT tested('1001', :good, 'mt5', 'nobody');
-SELECT tested('1001', 'env:WFX_MT4_S3cr3t', 'http://127.0.0.1:1');
+SELECT tested('1001', 'env:S3cr3t', 'http://127.0.0.1:1');
 SELECT tested('1001', :good);
 SET wfx_mt4.allow_private_addresses = on;
 SELECT tested('1001', :good);
@@ -223,8 +223,8 @@ FROM (VALUES
     (8, '1001', E'S3cr3t\r\nX-Injected: yes', 'https://127.0.0.1:1', NULL),
     (9, '1001', 'S3cr3t ', 'https://127.0.0.1:1', NULL),
     (10, '1001', repeat('S3cr3t', 2000), 'https://127.0.0.1:1', NULL),
-    (11, '1001', 'env:WFX_MT4_S3cr3t', 'https://127.0.0.1:1', NULL),
-    (12, '1001', 'vault:wfx_mt4_S3cr3t', 'https://127.0.0.1:1', NULL),
+    (11, '1001', 'env:S3cr3t', 'https://127.0.0.1:1', NULL),
+    (12, '1001', 'vault:S3cr3t', 'https://127.0.0.1:1', NULL),
     (13, '1001', 'S3cr3t', NULL, NULL),
     (14, '1001', 'S3cr3t', '', NULL),
     (15, '1001', 'S3cr3t', '127.0.0.1:1', NULL),

@@ -1,0 +1,129 @@
+/*
+ * rights.c
+ *
+ * Who may call what, and what about this database is unsafe.  Whether the caller
+ * may ask is decided here; the work is done in SQL, with the rights of the
+ * extension's owner.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "catalog.h"
+#include "db.h"
+#include "functions.h"
+#include "wfx_mt4.h"
+
+PG_FUNCTION_INFO_V1(wfx_mt4_grant);
+PG_FUNCTION_INFO_V1(wfx_mt4_revoke);
+PG_FUNCTION_INFO_V1(wfx_mt4_security_report);
+
+/*
+ * Raises unless the caller is a superuser or owns mt4_integrations.  Before the
+ * tables have been made or adopted here, anybody could have made one.
+ */
+static void
+check_owner(const Catalog *catalog, const char *function)
+{
+	bool		restored;
+
+	if (superuser())
+		return;
+	if (catalog_obstacle(&restored) == NULL &&
+		has_privs_of_role(GetUserId(), catalog_owner(catalog, TABLE_INTEGRATIONS)))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			errmsg("permission denied for %s", function),
+			errhint("A superuser or the owner of mt4_integrations may call it."));
+}
+
+/* 1 is read, 2 operate, 3 admin. */
+static int
+level_number(const char *level)
+{
+	static const char *const levels[] = {"read", "operate", "admin"};
+
+	for (int i = 0; i < lengthof(levels); i++)
+	{
+		if (strcmp(level, levels[i]) == 0)
+			return i + 1;
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("invalid level: it must be read, operate or admin"));
+}
+
+/* Gives a role exactly a level; 0 is none. */
+static void
+set_level(const char *function, const char *role, int level)
+{
+	Catalog    *catalog;
+	DbArgs		args = {0};
+
+	check_may_write(function);
+	catalog = catalog_find();
+	check_owner(catalog, function);
+	db_arg(&args, OIDOID, ObjectIdGetDatum(get_role_oid(role, false)), false);
+	db_arg(&args, INT4OID, Int32GetDatum(level), false);
+	db_arg(&args, TEXTOID, CStringGetTextDatum(wfx_schema), false);
+	db_execute(catalog->extension_owner, &args,
+			   psprintf("SELECT %s.wfx_mt4__set_level($1, $2, $3)", catalog->extension_schema));
+}
+
+/* Lets a role call what its level says, and nothing beyond it. */
+Datum
+wfx_mt4_grant(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("role and level must not be null"));
+	set_level("wfx_mt4_grant()", NameStr(*PG_GETARG_NAME(0)), level_number(text_argument(fcinfo, 1)));
+	PG_RETURN_VOID();
+}
+
+/* Lets a role call nothing. */
+Datum
+wfx_mt4_revoke(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("role must not be null"));
+	set_level("wfx_mt4_revoke()", NameStr(*PG_GETARG_NAME(0)), 0);
+	PG_RETURN_VOID();
+}
+
+/* A column of some rows as an array of text. */
+static Datum
+text_column(const DbRows *rows, int column)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(rows->n, 1));
+
+	for (int r = 0; r < rows->n; r++)
+		values[r] = CStringGetTextDatum(db_text(rows, r, column));
+	return PointerGetDatum(construct_array(values, rows->n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* Lists what is unsafe in this database, the worst first. */
+Datum
+wfx_mt4_security_report(PG_FUNCTION_ARGS)
+{
+	Catalog    *catalog = catalog_find();
+	DbRows	   *code = catalog_foreign_code(catalog, TABLE_TRADERS);
+	DbArgs		args = {0};
+
+	db_arg(&args, TEXTOID, CStringGetTextDatum(wfx_schema), false);
+	db_arg(&args, TEXTARRAYOID, text_column(code, 0), false);
+	db_arg(&args, TEXTARRAYOID, text_column(code, 1), false);
+	db_arg(&args, TEXTARRAYOID, text_column(code, 2), false);
+	db_return_rows(fcinfo, catalog->extension_owner, &args,
+				   psprintf("SELECT * FROM %s.wfx_mt4__problems($1, $2, $3, $4)", catalog->extension_schema));
+	return (Datum) 0;
+}
