@@ -184,6 +184,18 @@ check_link_arguments(Catalog *catalog, FunctionCallInfo fcinfo)
 	check_credential(catalog, fcinfo);
 }
 
+/* The form in which an endpoint is stored; it has been checked. */
+static Datum
+normal_endpoint(const char *endpoint)
+{
+	char		url[WFX_URL_MAX];
+	char		reason[HTTP_REASON_MAX];
+
+	if (!http_normalise_url(endpoint, HTTP_PLAIN, url, sizeof(url), reason))
+		bad_argument("server_endpoint", reason, NULL);
+	return CStringGetTextDatum(url);
+}
+
 /*
  * Runs a statement that has a token or password among its parameters: an error
  * of it must not show the row.
@@ -243,8 +255,11 @@ wfx_mt4_link(PG_FUNCTION_ARGS)
 	catalog = open_for_writing("wfx_mt4_link()", TABLE_INTEGRATIONS);
 	check_link_arguments(catalog, fcinfo);
 	pass_argument(&args, fcinfo, 0, UUIDOID);
-	for (int i = 1; i <= 5; i++)
-		pass_argument(&args, fcinfo, i, TEXTOID);
+	pass_argument(&args, fcinfo, 1, TEXTOID);
+	pass_argument(&args, fcinfo, 2, TEXTOID);
+	db_arg(&args, TEXTOID, normal_endpoint(text_argument(fcinfo, 3)), false);
+	pass_argument(&args, fcinfo, 4, TEXTOID);
+	pass_argument(&args, fcinfo, 5, TEXTOID);
 	id = only_id(query_with_secret(catalog, TABLE_INTEGRATIONS, &args,
 							"INSERT INTO @mt4_integrations (id, credential_id, mt4_account_id,"
 							"   mt4_api_token, mt4_server_endpoint, mt4_platform, mt4_provider,"

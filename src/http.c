@@ -336,6 +336,39 @@ http_check_url(const char *text, int flags, HttpTarget *target, char reason[HTTP
 	return good;
 }
 
+/*
+ * Writes an endpoint in the form in which two spellings of one look the same:
+ * scheme and host in lower case, no port that goes without saying, no slash at
+ * the end.  The path stays as it is.  Returns false with the reason where
+ * http_check_url() does, or where there is no room.
+ */
+bool
+http_normalise_url(const char *url, int flags, char *dst, size_t size, char reason[HTTP_REASON_MAX])
+{
+	HttpTarget	target;
+	const char *path;
+	size_t		path_length;
+	bool		ipv6;
+	char		port[16] = "";
+	int			length;
+
+	if (!http_check_url(url, flags, &target, reason))
+		return false;
+	path = strstr(url, "://") + 3;
+	path += strcspn(path, "/");
+	path_length = strlen(path);
+	while (path_length > 0 && path[path_length - 1] == '/')
+		path_length--;
+	ipv6 = strchr(target.host, ':') != NULL;
+	if (target.port != (target.https ? 443 : 80))
+		snprintf(port, sizeof(port), ":%d", target.port);
+	length = snprintf(dst, size, "%s://%s%s%s%s%.*s", target.https ? "https" : "http",
+					  ipv6 ? "[" : "", target.host, ipv6 ? "]" : "", port, (int) path_length, path);
+	if (length < 0 || (size_t) length >= size)
+		return reject(reason, "the endpoint is too long");
+	return true;
+}
+
 static bool
 is_address(const char *host)
 {

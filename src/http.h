@@ -93,6 +93,8 @@ extern const char *http_library_problem(void);
 extern int64_t http_clock(void);
 extern bool http_check_url(const char *url, int flags, HttpTarget *target,
 						   char reason[HTTP_REASON_MAX]);
+extern bool http_normalise_url(const char *url, int flags, char *dst, size_t size,
+							   char reason[HTTP_REASON_MAX]);
 extern bool http_host_allowed(const char *allowed_hosts, const HttpTarget *target);
 
 extern bool http_retry_after(const char *text, const char *date, int64_t now_s, double *seconds);

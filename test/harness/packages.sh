@@ -102,7 +102,7 @@ packages_of() {
 	case $1 in
 		demo.sh) echo python3 ;;
 		bench.sh) echo libipc-run-perl perl python3 ;;
-		run.sh) echo libipc-run-perl openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
+		run.sh) echo iproute2 libipc-run-perl openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
 	esac
 }
 
