@@ -763,15 +763,14 @@ redact_percent_encoded(char *text, const char *secret)
 }
 
 /*
- * Replaces a secret that was encoded in base64 with so many bytes (0 to 2) of
- * something else, such as "Bearer ", in front of it.  The characters at both ends
- * that depend on the neighbours stay.
+ * Replaces a secret that was encoded in base64, with these two last digits, and so
+ * many bytes (0 to 2) of something else, such as "Bearer ", in front of it.  The
+ * characters at both ends that depend on the neighbours stay.
  */
 static void
-redact_base64(char *text, const char *secret, size_t shift)
+redact_base64(char *text, const char *secret, size_t shift, const char *last_digits)
 {
-	static const char digits[] =
-	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 	size_t		bits = 8 * strlen(secret);
 	size_t		skip = (6 - 8 * shift % 6) % 6;
 	char	   *encoded = malloc(bits / 6 + 2);
@@ -784,7 +783,9 @@ redact_base64(char *text, const char *secret, size_t shift)
 		const unsigned char *byte = (const unsigned char *) secret + at / 8;
 		unsigned int pair = (unsigned) byte[0] << 8 | byte[1];
 
-		encoded[used++] = digits[pair >> (10 - at % 8) & 0x3F];
+		unsigned int digit = pair >> (10 - at % 8) & 0x3F;
+
+		encoded[used++] = digit < 62 ? digits[digit] : last_digits[digit - 62];
 	}
 	encoded[used] = '\0';
 	if (used >= 4)
@@ -801,7 +802,10 @@ redact(char *text, const char *token)
 	redact_text(text, token);
 	redact_percent_encoded(text, token);
 	for (size_t shift = 0; shift < 3; shift++)
-		redact_base64(text, token, shift);
+	{
+		redact_base64(text, token, shift, "+/");
+		redact_base64(text, token, shift, "-_");
+	}
 }
 
 /*

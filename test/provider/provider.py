@@ -556,10 +556,12 @@ def say_hostile_things(answer, _):
 
 
 def echo_token(answer, _):
-    """Answer 400 with a message that repeats the token, in three spellings."""
-    escaped = quote(answer.token, safe="")
-    encoded = base64.b64encode(answer.token.encode("latin-1")).decode()
-    fail(answer, 400, f"token {answer.token} ({escaped}, {encoded}) has expired")
+    """Answer 400 with a message that repeats the token, in four spellings."""
+    token = answer.token.encode("latin-1")
+    encoded = base64.b64encode(token).decode()
+    url_safe = base64.urlsafe_b64encode(token).decode()
+    spellings = f"{quote(answer.token, safe='')}, {encoded}, {url_safe}"
+    fail(answer, 400, f"token {answer.token} ({spellings}) has expired")
 
 
 def wait_first(answer, milliseconds):

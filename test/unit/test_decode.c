@@ -803,6 +803,8 @@ check_messages(void)
 		"HTTP 500: QmVhcmVyIH***"},
 		{"a token in base64 behind two bytes", "s3cr3t/+token=", "{\"message\":\"VG9rZW5zOiBzM2NyM3QvK3Rva2VuPQ==\"}",
 		"HTTP 500: VG9rZW5zOiB***Q=="},
+		{"a token in base64 for URLs", "s3cr3t>>?token~~~", "{\"message\":\"x=czNjcjN0Pj4_dG9rZW5-fn4=\"}",
+		"HTTP 500: x=***4="},
 		{"a trace id", "t0ken", "{\"message\":\"no luck (0123456789abcdef0123456789ABCDEF)\"}",
 		"HTTP 500: no luck"},
 		{"what is no trace id", "t0ken", "{\"message\":\"no luck (0123456789abcdef)\"}",
