@@ -48,9 +48,9 @@ PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-clobbere
 SHLIB_LINK = $(shell pkg-config --libs libcurl json-c)
 
 # These goals find or install PostgreSQL themselves, or do without it.
-HARNESS_GOALS = bench demo demo-shell test test-versions unit
+HARNESS_GOALS = bench demo demo-shell fuzz test test-versions unit
 
-ifneq ($(filter-out $(HARNESS_GOALS),$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out $(HARNESS_GOALS) tmp_check/%,$(or $(MAKECMDGOALS),all)),)
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
 SERVER_HEADERS := $(wildcard $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h)
@@ -87,21 +87,40 @@ bench:
 test-versions:
 	@bash test/harness/versions.sh $(VERSIONS)
 
-# The plain C programs of test/unit, which need no PostgreSQL.
+# Fuzzes every target, or those named, for so many seconds each:
+# make fuzz FUZZ=decode SECONDS=900
+fuzz:
+	@FUZZ="$(FUZZ)" FUZZ_SECONDS="$(or $(SECONDS),60)" bash test/harness/enter.sh fuzz.sh
+
+# The plain C programs of test/unit, and those of test/fuzz with their corpus.
+# They need no PostgreSQL.
 UNIT_FILES = $(wildcard test/unit/test_*.c)
 UNIT_TESTS = $(UNIT_FILES:test/unit/%.c=tmp_check/unit/%)
+FUZZ_TARGETS = $(patsubst test/fuzz/fuzz_%.c,%,$(wildcard test/fuzz/fuzz_*.c))
 UNIT_SOURCES = src/cause.c src/decode.c src/provider.c
+FUZZ_SOURCES = $(UNIT_SOURCES) src/http.c
 UNIT_CFLAGS = -std=gnu99 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Werror -Isrc \
-	$(UNIT_SANITIZE) $(shell pkg-config --cflags json-c)
+	$(UNIT_SANITIZE) $(shell pkg-config --cflags json-c libcurl)
+UNIT_LIBS = $(shell pkg-config --libs json-c libcurl) -lm
 
 # The sanitizers, if the compiler can link them.
 UNIT_SANITIZE = $(shell flags='-fsanitize=address,undefined -fno-sanitize-recover=all'; \
 	echo 'int main(void) { return 0; }' | \
 	$(CC) $$flags -x c -o /dev/null - 2>/dev/null && echo $$flags)
 
-unit: $(UNIT_TESTS)
-	$(if $^,prove $(PROVE_FLAGS) --exec '' $^,@echo "no unit tests")
+unit: $(UNIT_TESTS) $(FUZZ_TARGETS:%=tmp_check/unit/replay_%)
+	@prove $(PROVE_FLAGS) --exec '' $(UNIT_TESTS) $(FUZZ_TARGETS:%=tmp_check/unit/replay_%)
 
 $(UNIT_TESTS): tmp_check/unit/%: test/unit/%.c $(UNIT_SOURCES) $(wildcard src/*.h test/unit/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(UNIT_CFLAGS) -o $@ $< $(UNIT_SOURCES) $(shell pkg-config --libs json-c) -lm
+	$(CC) $(UNIT_CFLAGS) -o $@ $< $(UNIT_SOURCES) $(UNIT_LIBS)
+
+tmp_check/unit/replay_%: test/fuzz/fuzz_%.c test/fuzz/replay.c $(FUZZ_SOURCES) $(wildcard src/*.h test/*/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(UNIT_CFLAGS) -DCORPUS='"test/fuzz/corpus/$*"' -o $@ $< test/fuzz/replay.c $(FUZZ_SOURCES) $(UNIT_LIBS)
+
+# With libFuzzer, which comes with clang.
+tmp_check/fuzz/%: test/fuzz/fuzz_%.c $(FUZZ_SOURCES) $(wildcard src/*.h test/*/*.h)
+	@mkdir -p $(@D)
+	clang $(filter-out -Werror,$(UNIT_CFLAGS)) -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=all -o $@ $< $(FUZZ_SOURCES) $(UNIT_LIBS)

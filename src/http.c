@@ -250,6 +250,22 @@ has_empty_label(const char *host, size_t length)
 	return host[0] == '.' || memmem(host, length, "..", 2) != NULL;
 }
 
+/*
+ * Is the last label one that only an address has, as in "0." or "127.0.0.0x1."?
+ * Without its last period such a name would be another host (WHATWG URL, "ends in
+ * a number").
+ */
+static bool
+ends_in_number(const char *host)
+{
+	const char *label = strrchr(host, '.');
+
+	label = label != NULL ? label + 1 : host;
+	if (label[0] == '0' && (label[1] == 'x' || label[1] == 'X'))
+		return label[2 + strspn(label + 2, "0123456789abcdefABCDEF")] == '\0';
+	return label[0] != '\0' && label[strspn(label, "0123456789")] == '\0';
+}
+
 /* Takes a parsed URL apart into *target. */
 static bool
 read_target(CURLU *url, bool allow_http, HttpTarget *target, char *reason)
@@ -287,8 +303,14 @@ read_target(CURLU *url, bool allow_http, HttpTarget *target, char *reason)
 		host[length - 1] = '\0';
 		memmove(host, host + 1, length - 1);
 	}
+	else if (host[strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789._-")] != '\0')
+		return reject(reason, "the endpoint has no valid host name");
 	else if (host[length - 1] == '.')
+	{
 		host[length - 1] = '\0';
+		if (ends_in_number(host))
+			return reject(reason, "the endpoint has no valid host name");
+	}
 	if (host[0] == '\0' || has_empty_label(host, strlen(host)))
 		return reject(reason, "the endpoint has no valid host name");
 	strcpy(target->host, host);
@@ -305,7 +327,7 @@ bool
 http_check_url(const char *text, int flags, HttpTarget *target, char reason[HTTP_REASON_MAX])
 {
 	CURLU	   *url;
-	const char *rest = strstr(text, "://");
+	const char *rest = text + strcspn(text, ":");
 	size_t		length;
 	bool		good;
 
@@ -315,13 +337,14 @@ http_check_url(const char *text, int flags, HttpTarget *target, char reason[HTTP
 		if ((unsigned char) *c <= 0x20 || (unsigned char) *c >= 0x7F || *c == '\\')
 			return reject(reason, "the endpoint contains a character that no URL may contain");
 	}
-	/* libcurl would guess a scheme, and takes "https:host" and "https:///host" */
-	if (rest == NULL || rest[3] == '/' || rest[3] == '\0')
+	/* libcurl would guess a scheme, and takes "https:/host" and "https:///host" */
+	if (strncmp(rest, "://", 3) != 0 || rest[3] == '/' || rest[3] == '\0')
 		return reject(reason, "the endpoint is not an absolute URL such as https://host/path");
 	if (strpbrk(text, flags & HTTP_QUERY ? "#" : "?#") != NULL)
 		return reject(reason, "the endpoint must not contain a query or fragment");
 	length = strcspn(rest + 3, "/?");
-	if (has_empty_label(rest + 3, length))
+	/* libcurl would decode it, and what comes out may be an address */
+	if (has_empty_label(rest + 3, length) || (rest[3] != '[' && memchr(rest + 3, '%', length) != NULL))
 		return reject(reason, "the endpoint has no valid host name");
 	if (rest[3 + length - 1] == ':')
 		return reject(reason, "the endpoint has no valid port");

@@ -60,6 +60,7 @@ run_script() {
 		HOME="$WORK/home" TMPDIR="$WORK" TERM="${TERM:-dumb}" \
 		LANG=C.UTF-8 LC_ALL=C.UTF-8 \
 		WORK="$WORK" PG_MAJOR="$PG_MAJOR" TESTS="${TESTS:-}" BENCH="${BENCH:-}" \
+		FUZZ="${FUZZ:-}" FUZZ_SECONDS="${FUZZ_SECONDS:-60}" \
 		bash "test/harness/$script" "$@"
 }
 

@@ -101,6 +101,7 @@ packages_of() {
 	echo gcc libc6-dev libcurl4-openssl-dev libjson-c-dev make pkg-config
 	case $1 in
 		demo.sh) echo python3 ;;
+		fuzz.sh) echo clang ;;
 		bench.sh) echo libipc-run-perl perl python3 ;;
 		run.sh) echo iproute2 libipc-run-perl openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
 	esac

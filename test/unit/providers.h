@@ -14,7 +14,7 @@
 	 (const char *[]) {__VA_ARGS__}}
 #define EMPTY {0, NULL}
 
-static WfxProvider bridge = {
+static WfxProvider bridge __attribute__((unused)) = {
 	.name = "bridge",
 	.endpoint_hosts = EMPTY,
 	.account_url = "{endpoint}/accounts/{account_id}",
@@ -41,7 +41,7 @@ static WfxProvider bridge = {
 	.retry_after = LIST("retry_after_sec", "retry_after", "/metadata/recommendedRetryTime"),
 };
 
-static const char bridge_rules[] =
+static const char bridge_rules[] __attribute__((unused)) =
 	"[{\"path\": \"synced\", \"equals\": false, \"error_code\": \"not_connected\"},"
 	" {\"path\": \"connected\", \"equals\": false, \"error_code\": \"not_connected\"},"
 	" {\"path\": \"isConnected\", \"equals\": false, \"error_code\": \"not_connected\"},"
@@ -67,7 +67,7 @@ static const char bridge_rules[] =
 	" endpoint is of another region than the account: compare it with the account's region." \
 	" An account that is not deployed or not paid for answers the same."
 
-static WfxProvider metaapi = {
+static WfxProvider metaapi __attribute__((unused)) = {
 	.name = "metaapi",
 	.endpoint_hosts = LIST("*.agiliumtrade.ai"),
 	.account_url = "{endpoint}/users/current/accounts/{account_id}/account-information",
@@ -89,7 +89,7 @@ static WfxProvider metaapi = {
 	.retry_after = LIST("/metadata/recommendedRetryTime"),
 };
 
-static const char metaapi_rules[] =
+static const char metaapi_rules[] __attribute__((unused)) =
 	"[{\"status\": 504, \"path\": \"error\", \"equals\": \"TimeoutError\","
 	"  \"error_code\": \"not_connected\", \"advice\": \"" METAAPI_ADVICE "\"},"
 	" {\"status\": 504, \"text\": \"not connected to broker\","
