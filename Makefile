@@ -48,7 +48,7 @@ PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-clobbere
 SHLIB_LINK = $(shell pkg-config --libs libcurl json-c)
 
 # These goals find or install PostgreSQL themselves, or do without it.
-HARNESS_GOALS = bench demo demo-shell fuzz test test-versions unit
+HARNESS_GOALS = bench demo demo-shell fuzz test test-versions unit valgrind
 
 ifneq ($(filter-out $(HARNESS_GOALS) tmp_check/%,$(or $(MAKECMDGOALS),all)),)
 PG_CONFIG ?= pg_config
@@ -82,6 +82,10 @@ test:
 # Runs all benchmarks, or those named: make bench BENCH=worker
 bench:
 	@BENCH="$(BENCH)" bash test/harness/enter.sh bench.sh
+
+# Runs the tests, or those named, under valgrind and with assertions.
+valgrind:
+	@TESTS="$(TESTS)" bash test/harness/enter.sh valgrind.sh
 
 # Runs all tests in Debian releases: make test-versions VERSIONS="15 17"
 test-versions:

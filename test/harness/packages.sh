@@ -100,6 +100,7 @@ missing_packages() {
 packages_of() {
 	echo gcc libc6-dev libcurl4-openssl-dev libjson-c-dev make pkg-config
 	case $1 in
+		valgrind.sh) echo bison dpkg-dev flex iproute2 libipc-run-perl openssl perl python3 valgrind ;;
 		demo.sh) echo python3 ;;
 		fuzz.sh) echo clang ;;
 		bench.sh) echo libipc-run-perl perl python3 ;;

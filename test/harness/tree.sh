@@ -3,7 +3,7 @@
 # A private PostgreSQL installation with the extension in it, so that nothing
 # is installed into the system's.
 
-readonly PG_DIR=/usr/lib/postgresql/$PG_MAJOR
+readonly PG_DIR=${PG_DIR:-/usr/lib/postgresql/$PG_MAJOR}
 readonly ROOT=$WORK/root
 readonly BIN=$ROOT$PG_DIR/bin
 
