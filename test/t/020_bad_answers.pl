@@ -99,6 +99,7 @@ my @bridge = (
 	# the wire
 	[ 'large-300000' => 'too_large' ],
 	[ 'largechunked-300000' => 'too_large' ],
+	[ 'largechunked-10000000' => 'too_large' ],
 	[ 'headerflood' => 'too_large' ],
 	[ 'truncated' => 'connect' ],
 	[ 'cut' => 'connect' ],
@@ -131,8 +132,14 @@ my %made = (
 	4811 => '{"data":[]}',
 	4911 => '{"records":[{"login":1,"balance":1},{"login":2,"balance":2}]}');
 
-my $test = WfxTest->start(conf => "wfx_mt4.request_timeout = 2s\n"
-	  . "wfx_mt4.connect_timeout = 1s\n");
+my $test = WfxTest->start(
+	conf => q{
+shared_preload_libraries = 'wfx_mt4'
+wfx_mt4.request_timeout = 2s
+wfx_mt4.connect_timeout = 1s
+wfx_mt4.concurrency = 200
+wfx_mt4.poll_interval = 1h
+});
 my $unused_port = PostgreSQL::Test::Cluster::get_free_port();
 my (%expected, @good);
 
@@ -213,6 +220,46 @@ is( $test->sql(
 		'SELECT count(*) FROM mt4_integrations WHERE last_sync IS NOT NULL'),
 	scalar @good,
 	'nothing else counts as synced');
+
+# The same, several times over, for the worker.
+my $board = q{SELECT md5(string_agg(trader_id || ' ' || current_balance || ' ' || profit_percentage, ','))
+	FROM wfx_mt4_leaderboard()};
+my $order = $test->sql($board);
+$test->sql(q{ALTER SYSTEM SET wfx_mt4.databases = 'postgres'});
+$test->sql('SELECT pg_reload_conf()');
+$test->wait_worker('running');
+my $pid = $test->worker->{pid};
+
+sub memory
+{
+	my ($kb) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB$/m;
+	return $kb;
+}
+
+# Has the worker synchronise every account once more.
+sub sync_again
+{
+	my $now = $test->sql('SELECT clock_timestamp()');
+	$test->sql('SELECT wfx_mt4_request_sync(id) FROM mt4_integrations');
+	WfxTest::wait_until(
+		sub { $test->sql("SELECT count(*) FROM mt4_integrations WHERE last_attempt < '$now'") == 0 },
+		'every account');
+	return;
+}
+
+sync_again() foreach 1 .. 2;
+my $memory = memory();
+sync_again() foreach 1 .. 3;
+cmp_ok(memory() - $memory, '<', 16 * 1024, 'kB of memory that the worker keeps');
+is($test->worker->{pid}, $pid, 'the worker lives');
+is($test->sql($digest), $before, 'the stored numbers are as they were');
+is($test->sql($board), $order, 'and so is the leaderboard');
+cmp_ok($test->sql('SELECT max(duration_ms) FROM sync_history'), '<', 3000,
+	'no sync took a second more than its limit');
+my $codes = $test->json('SELECT json_object_agg(id, error_code) FROM mt4_integrations');
+# a pause of one's own making answers by itself
+my @wrong = grep { ($codes->{$_} // '') !~ /^($expected{$_}[1])$/ && $codes->{$_} ne 'rate_limited' } keys %expected;
+is(join(', ', map { "$expected{$_}[0] $codes->{$_}" } @wrong), '', 'each has its error code');
 
 $test->stop;
 done_testing();
