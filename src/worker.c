@@ -73,6 +73,9 @@
 #define FAILING_MS 15000
 #define HEALTHY_US (10 * INT64CONST(1000000))
 
+/* A clock that differs by more has been set; less is its steering. */
+#define CLOCK_STEP_US (10 * INT64CONST(1000000))
+
 /* History is pruned that often, so many rows at a time with so long a rest between. */
 #define PRUNE_US (600 * INT64_C(1000000))
 #define PRUNE_ROWS 1000
@@ -144,6 +147,7 @@ typedef struct Worker
 	dlist_head	claimed;
 
 	int64		claimed_us;
+	int64		clock_shift;	/* of the clock on the wall against http_clock() */
 	int64		prune_us;		/* when history is pruned next */
 	bool		pruning;		/* there is more to prune */
 	int64		prepared_us;	/* when to look at prepared transactions; 0: not */
@@ -944,6 +948,25 @@ reload(Worker *worker)
 	pfree(settings);
 }
 
+/*
+ * Has somebody set the clock?  Times in the tables are then too far ahead, or all
+ * overdue at once: the service begins anew, which looks for both.
+ */
+static bool
+clock_was_set(Worker *worker)
+{
+	int64		shift = GetCurrentTimestamp() - http_clock();
+	int64		moved = shift - worker->clock_shift;
+	bool		known = worker->clock_shift != 0;
+
+	worker->clock_shift = shift;
+	if (!known || (moved < CLOCK_STEP_US && moved > -CLOCK_STEP_US))
+		return false;
+	ereport(LOG, errmsg("the clock was set by %.0f s, so wfx_mt4 looks at its schedule anew",
+						moved / 1e6));
+	return true;
+}
+
 /* How long to sleep, in milliseconds; -1: until something happens. */
 static long
 time_to_sleep(Worker *worker)
@@ -1041,6 +1064,8 @@ serve(Worker *worker)
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 			reload(worker);
+		if (clock_was_set(worker))
+			worker->ending = true;
 		take_news(worker);
 		moved = sync_drive(worker->engine);
 		collect(worker);
