@@ -791,48 +791,42 @@ COMMENT ON FUNCTION @extschema@.wfx_mt4__others_rights(regnamespace, regnamespac
     'private: rights of others on the application''s tables';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__others_rights(regnamespace, regnamespace) FROM PUBLIC;
 
--- What the rows of mt4_integrations show.
+-- What the rows of mt4_integrations show.  They are counted in C as the table's
+-- owner: with this function's rights, code of his would be run to read them.
 CREATE FUNCTION @extschema@.wfx_mt4__row_problems(
     ext regnamespace,
     relation regclass,
+    plain bigint,                   -- integrations with a token of their own; null: unknown
+    http bigint,                    -- with an endpoint that is not encrypted
     OUT severity text,
     OUT object text,
     OUT problem text,
     OUT remedy text)
 RETURNS SETOF record
-LANGUAGE plpgsql STABLE
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $fn$
-DECLARE
-    plain bigint;
-    http bigint;
-BEGIN
-    EXECUTE format($q$
-        SELECT count(*) FILTER (WHERE mt4_api_token <> '' AND mt4_api_token !~ '^(vault|env):'),
-               count(*) FILTER (WHERE mt4_server_endpoint ~* '^http:')
-          FROM %s$q$, relation) INTO plain, http;
-    object := relation;
-    IF plain > 0 THEN
-        severity := 'warning';
-        problem := format('%s integrations hold the token itself, which is then in every dump and replica', plain);
-        remedy := CASE WHEN to_regclass('vault.decrypted_secrets') IS NULL
-                       THEN 'CREATE EXTENSION supabase_vault CASCADE; '
-                       ELSE '' END ||
-                  format('SELECT %s.wfx_mt4_move_tokens_to_vault();', ext);
-        RETURN NEXT;
-    END IF;
-    IF http > 0 THEN
-        severity := 'warning';
-        problem := format('%s integrations send their token without encryption; with https the token has to be stored again', http);
-        remedy := format('UPDATE %s SET mt4_server_endpoint = regexp_replace(mt4_server_endpoint, ''^http:'', ''https:'', ''i'');',
-                         relation);
-        RETURN NEXT;
-    END IF;
-END
+    SELECT 'warning', $2::text, v.problem, v.remedy
+      FROM (VALUES
+            ($3 > 0,
+             format('%s integrations hold the token itself, which is then in every dump and replica', $3),
+             CASE WHEN to_regclass('vault.decrypted_secrets') IS NULL
+                  THEN 'CREATE EXTENSION supabase_vault CASCADE; '
+                  ELSE '' END ||
+             format('SELECT %s.wfx_mt4_move_tokens_to_vault();', $1)),
+            ($4 > 0,
+             format('%s integrations send their token without encryption; with https the token has to be stored again', $4),
+             format('UPDATE %s SET mt4_server_endpoint = regexp_replace(mt4_server_endpoint, ''^http:'', ''https:'', ''i'');', $2)),
+            ($3 IS NULL,
+             'its owner cannot read it',
+             format('GRANT SELECT ON %s TO %s;', $2,
+                    (SELECT relowner::regrole FROM pg_class WHERE oid = $2)))
+           ) AS v (holds, problem, remedy)
+     WHERE v.holds
 $fn$;
-COMMENT ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass) IS
+COMMENT ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass, bigint, bigint) IS
     'private: what is unsafe about the integrations';
-REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass, bigint, bigint) FROM PUBLIC;
 
 -- What the settings of this session's database permit.
 CREATE FUNCTION @extschema@.wfx_mt4__setting_problems(
@@ -1004,6 +998,8 @@ CREATE FUNCTION @extschema@.wfx_mt4__problems(
     foreign_code text[],            -- descriptions of triggers and the like
     foreign_owners text[],
     foreign_functions text[],
+    plain bigint,                   -- see wfx_mt4__row_problems()
+    http bigint,
     OUT severity text,
     OUT object text,
     OUT problem text,
@@ -1025,8 +1021,10 @@ BEGIN
             SELECT * FROM %1$s.wfx_mt4__others_problems($1, $2)
             UNION ALL
             SELECT p.* FROM pg_class c
-                   CROSS JOIN LATERAL %1$s.wfx_mt4__row_problems($1, c.oid::regclass) p
-             WHERE c.relname = 'mt4_integrations' AND c.relnamespace = $2
+                   CROSS JOIN LATERAL %1$s.wfx_mt4__row_problems($1, c.oid::regclass, $6, $7) p
+             WHERE c.relname = 'mt4_integrations'
+               AND c.relnamespace = $2
+               AND c.relkind IN ('r', 'p')
             UNION ALL
             SELECT 'critical', u.code,
                    format('it runs a function of role %%I with a superuser''s rights, so nothing is written', u.owner),
@@ -1038,6 +1036,7 @@ BEGIN
               FROM %1$s.wfx_mt4__tables() t
                    JOIN pg_class c ON c.relname = t.table_name AND c.relnamespace = $2
              WHERE NOT c.relrowsecurity
+               AND c.relkind IN ('r', 'p')
             UNION ALL
             SELECT 'warning', format('%%I.%%I', p.schemaname, p.tablename),
                    format('publication %%I sends its rows, secrets included, to subscribers', p.pubname),
@@ -1070,12 +1069,12 @@ BEGIN
         SELECT p.severity, p.object, p.problem, p.remedy
           FROM all_problems p
          ORDER BY array_position(ARRAY['critical', 'warning', 'info'], p.severity), p.object, p.problem
-        $q$, ext) USING ext, app, foreign_code, foreign_owners, foreign_functions;
+        $q$, ext) USING ext, app, foreign_code, foreign_owners, foreign_functions, plain, http;
 END
 $fn$;
-COMMENT ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[]) IS
+COMMENT ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint) IS
     'private: what wfx_mt4_security_report() shows';
-REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint) FROM PUBLIC;
 
 --
 -- The application's tables

@@ -19,6 +19,9 @@
 #include "functions.h"
 #include "wfx_mt4.h"
 
+/* How long a lock on the tables may be waited for. */
+#define LOCK_WAIT_MS 2000
+
 PG_FUNCTION_INFO_V1(wfx_mt4_grant);
 PG_FUNCTION_INFO_V1(wfx_mt4_revoke);
 PG_FUNCTION_INFO_V1(wfx_mt4_security_report);
@@ -111,19 +114,49 @@ text_column(const DbRows *rows, int column)
 	return PointerGetDatum(construct_array(values, rows->n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+/* What the rows of mt4_integrations show. */
+typedef struct Counts
+{
+	const Catalog *catalog;
+	int64		plain;
+	int64		http;
+} Counts;
+
+static void
+count_rows(void *arg)
+{
+	Counts	   *counts = arg;
+	const Catalog *catalog = counts->catalog;
+	bool		isnull;
+	DbRows	   *rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), NULL,
+									   catalog_sql(catalog,
+												   "SELECT count(*) FILTER (WHERE mt4_api_token <> ''"
+												   "           AND mt4_api_token::text !~ '^(vault|env):'),"
+												   "       count(*) FILTER (WHERE mt4_server_endpoint::text ~* '^http:')"
+												   "  FROM @mt4_integrations"));
+
+	counts->plain = DatumGetInt64(db_value(rows, 0, 0, INT8OID, &isnull));
+	counts->http = DatumGetInt64(db_value(rows, 0, 1, INT8OID, &isnull));
+}
+
 /* Lists what is unsafe in this database, the worst first. */
 Datum
 wfx_mt4_security_report(PG_FUNCTION_ARGS)
 {
 	Catalog    *catalog = catalog_find();
 	DbRows	   *code = catalog_foreign_code(catalog, TABLE_TRADERS);
+	Counts		counts = {.catalog = catalog};
+	bool		unreadable = OidIsValid(catalog_owner(catalog, TABLE_INTEGRATIONS)) &&
+		db_try(count_rows, &counts, LOCK_WAIT_MS) != NULL;
 	DbArgs		args = {0};
 
 	db_arg(&args, TEXTOID, CStringGetTextDatum(wfx_schema), false);
 	db_arg(&args, TEXTARRAYOID, text_column(code, 0), false);
 	db_arg(&args, TEXTARRAYOID, text_column(code, 1), false);
 	db_arg(&args, TEXTARRAYOID, text_column(code, 2), false);
+	db_arg(&args, INT8OID, Int64GetDatum(counts.plain), unreadable);
+	db_arg(&args, INT8OID, Int64GetDatum(counts.http), unreadable);
 	db_return_rows(fcinfo, catalog->extension_owner, &args,
-				   psprintf("SELECT * FROM %s.wfx_mt4__problems($1, $2, $3, $4)", catalog->extension_schema));
+				   psprintf("SELECT * FROM %s.wfx_mt4__problems($1, $2, $3, $4, $5, $6)", catalog->extension_schema));
 	return (Datum) 0;
 }

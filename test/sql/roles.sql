@@ -166,8 +166,21 @@ BEGIN
 END $$;
 SELECT * FROM roles_test.report;
 
+-- Whoever owns the tables cannot have the report run code of his with other rights
+-- than his own: what is read of a row may be his code.
+CREATE SCHEMA roles_trap AUTHORIZATION roles_owner;
+SET wfx_mt4.schema = roles_trap;
+SET ROLE roles_owner;
+CREATE FUNCTION roles_trap.trap() RETURNS text LANGUAGE plpgsql AS
+    $$ BEGIN RAISE NOTICE 'runs as %', current_user; RETURN 'x'; END $$;
+CREATE VIEW roles_trap.mt4_integrations AS
+    SELECT roles_trap.trap() AS mt4_api_token, roles_trap.trap() AS mt4_server_endpoint;
+RESET ROLE;
+SELECT object, problem FROM wfx_mt4_security_report() WHERE object = 'roles_trap.mt4_integrations';
+
 RESET wfx_mt4.schema;
 SET client_min_messages = error;
+DROP SCHEMA roles_trap CASCADE;
 DROP PUBLICATION roles_publication;
 DROP SCHEMA roles_test, roles_elsewhere CASCADE;
 DROP OWNED BY anon, authenticated, roles_read, roles_operate, roles_admin, roles_other, roles_owner;
