@@ -130,7 +130,7 @@ count_rows(void *arg)
 	bool		isnull;
 	DbRows	   *rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), NULL,
 									   catalog_sql(catalog,
-												   "SELECT count(*) FILTER (WHERE mt4_api_token <> ''"
+												   "SELECT count(*) FILTER (WHERE mt4_api_token::text <> ''"
 												   "           AND mt4_api_token::text !~ '^(vault|env):'),"
 												   "       count(*) FILTER (WHERE mt4_server_endpoint::text ~* '^http:')"
 												   "  FROM @mt4_integrations"));

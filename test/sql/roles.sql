@@ -171,10 +171,12 @@ SELECT * FROM roles_test.report;
 CREATE SCHEMA roles_trap AUTHORIZATION roles_owner;
 SET wfx_mt4.schema = roles_trap;
 SET ROLE roles_owner;
-CREATE FUNCTION roles_trap.trap() RETURNS text LANGUAGE plpgsql AS
-    $$ BEGIN RAISE NOTICE 'runs as %', current_user; RETURN 'x'; END $$;
-CREATE VIEW roles_trap.mt4_integrations AS
-    SELECT roles_trap.trap() AS mt4_api_token, roles_trap.trap() AS mt4_server_endpoint;
+CREATE TYPE roles_trap.token AS ENUM ('a');
+CREATE FUNCTION roles_trap.trap(roles_trap.token) RETURNS text LANGUAGE plpgsql AS
+    $$ BEGIN RAISE WARNING 'runs as %', current_user; RETURN 'x'; END $$;
+CREATE CAST (roles_trap.token AS text) WITH FUNCTION roles_trap.trap(roles_trap.token) AS IMPLICIT;
+CREATE TABLE roles_trap.mt4_integrations (mt4_api_token roles_trap.token, mt4_server_endpoint text);
+INSERT INTO roles_trap.mt4_integrations VALUES ('a', 'https://x');
 RESET ROLE;
 SELECT object, problem FROM wfx_mt4_security_report() WHERE object = 'roles_trap.mt4_integrations';
 
