@@ -96,7 +96,7 @@ main() {
 	build_server
 	wrap_server
 	mkdir "$REPORTS"
-	PG_DIR=$SERVER MAX_SECONDS=5400 PG_TEST_TIMEOUT_DEFAULT=1800 \
+	PG_DIR=$SERVER MAX_SECONDS=5400 PG_TEST_TIMEOUT_DEFAULT=1800 WFX_SLOWER=10 \
 		bash test/harness/run.sh || status=1
 	report || status=1
 	return "$status"

@@ -315,6 +315,13 @@ sub pid_of
 	return $session->query_safe('SELECT pg_backend_pid()');
 }
 
+# Returns a time limit, in seconds, on this machine: make valgrind has slow servers.
+sub limit
+{
+	my ($seconds) = @_;
+	return $seconds * ($ENV{WFX_SLOWER} // 1);
+}
+
 # Waits until a condition holds; dies where that takes too long.
 sub wait_until
 {

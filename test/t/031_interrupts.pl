@@ -13,7 +13,7 @@ use lib "$FindBin::RealBin/../perl";
 use WfxTest;
 
 # The issue's limit for a cancel; the time includes sending it.
-my $LIMIT = 0.2;
+my $LIMIT = WfxTest::limit(0.2);
 
 # A name whose resolution takes long, as with a name server that is down.
 my $resolver = PostgreSQL::Test::Utils::tempdir() . '/slow_resolver.so';

@@ -109,13 +109,13 @@ subtest 'a call whose transaction goes on' => sub {
 
 subtest 'wfx_mt4_sync waits for the request of another session' => sub {
 	$test->reset;
-	my $id = $test->link('shared~delay-400');
+	my $id = $test->link('shared~delay-' . WfxTest::limit(400));
 	my $sync = "SELECT wfx_mt4_sync('$id')";
 	my ($first, $second) = @sessions;
 
 	WfxTest::send_query($first, $sync);
 	$test->wait_in_flight(1);
-	like($test->error("SET statement_timeout = '50ms'; $sync"),
+	like($test->error("SET statement_timeout = '${\ WfxTest::limit(50)}ms'; $sync"),
 		qr/57014/, 'the wait can be cancelled');
 	my $result = $test->json("SET wfx_mt4.request_timeout = '100ms'; $sync");
 	is($result->{error_code}, 'timeout', 'it does not wait for ever');

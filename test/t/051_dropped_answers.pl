@@ -35,6 +35,9 @@ my %changes = (
 	'without its credential' => 'DELETE FROM trading_credentials WHERE id =
 	     (SELECT credential_id FROM mt4_integrations WHERE id = :id)');
 
+# The account, whose answer takes long enough to change something.
+my $account = '1~balance-100~delay-' . WfxTest::limit(200);
+
 # Runs a sync while the change happens; returns what it printed.
 sub sync_during
 {
@@ -42,7 +45,7 @@ sub sync_during
 
 	$test->reset;
 	my $neighbour = $test->link('neighbour');
-	my $id = $test->link('1~balance-100~delay-200');
+	my $id = $test->link($account);
 	my %names = (
 		id => $id,
 		trader => $test->sql(
@@ -59,7 +62,7 @@ sub sync_during
 	WfxTest::send_query($session, $sync);
 	WfxTest::wait_until(
 		sub {
-			$test->provider->stats->{by_account}{'1~balance-100~delay-200'};
+			$test->provider->stats->{by_account}{$account};
 		},
 		'the request');
 	$other->query_safe($change);

@@ -72,7 +72,7 @@ $provider->control('POST', 'reset');
 usleep(4_000_000);
 is(fresh(), 50, 'a provider that hangs does not delay another');
 cmp_ok($hanging->stats->{max_in_flight}, '<=', 40, 'concurrency_per_host holds for the worker');
-cmp_ok(terminate(), '<', 1, 'a worker whose provider hangs is gone within a second');
+cmp_ok(terminate(), '<', WfxTest::limit(1), 'a worker whose provider hangs is gone within a second');
 $test->wait_worker('running');
 $hanging->stop;
 $test->reset;
@@ -103,12 +103,12 @@ foreach my $round (1 .. 3)
 	WfxTest::wait_until(sub { fresh() == 10 }, 'the worker to work');
 	$test->sql(q{SELECT wfx_mt4_request_sync(id) FROM mt4_integrations WHERE mt4_server_endpoint LIKE '%slow%'});
 	usleep(200_000);
-	cmp_ok(terminate(), '<', 1, "the worker is gone within a second while it hangs, $round");
+	cmp_ok(terminate(), '<', WfxTest::limit(1), "the worker is gone within a second while it hangs, $round");
 	$test->wait_worker('running');
 }
 $test->sql(q{SELECT wfx_mt4_request_sync(id) FROM mt4_integrations WHERE mt4_server_endpoint LIKE '%slow%'});
 usleep(200_000);
-cmp_ok(fast_shutdown(), '<', 1.5, 'and a fast shutdown does not wait for it');
+cmp_ok(fast_shutdown(), '<', WfxTest::limit(1.5), 'and a fast shutdown does not wait for it');
 $node->start;
 $test->wait_worker('running');
 $test->reset;
@@ -149,7 +149,7 @@ WfxTest::wait_until(
 	sub { $test->sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'wfx_mt4 worker'
 		AND wait_event = 'SyncRep'}) == 1 },
 	'the worker to wait for a standby');
-cmp_ok(terminate(), '<', 1, 'a worker that waits for a standby is gone within a second');
+cmp_ok(terminate(), '<', WfxTest::limit(1), 'a worker that waits for a standby is gone within a second');
 $node->append_conf('postgresql.conf', "synchronous_standby_names = ''");
 $node->reload;
 WfxTest::wait_until(sub { fresh() == 5 }, 'syncs');
