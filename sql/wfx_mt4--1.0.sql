@@ -728,7 +728,7 @@ BEGIN
         IF f.level <= new_level THEN
             EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', f.function, role_name);
         ELSE
-            EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM %I', f.function, role_name);
+            EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM %I CASCADE', f.function, role_name);
         END IF;
         IF f.level <= new_level AND NOT has_function_privilege(role_id, f.function, 'EXECUTE') THEN
             RAISE EXCEPTION 'role "%" could not be given the right to call %', role_name, f.function
@@ -819,8 +819,10 @@ AS $fn$
              format('UPDATE %s SET mt4_server_endpoint = regexp_replace(mt4_server_endpoint, ''^http:'', ''https:'', ''i'');', $2)),
             ($3 IS NULL,
              'its owner cannot read it',
-             format('GRANT SELECT ON %s TO %s;', $2,
-                    (SELECT relowner::regrole FROM pg_class WHERE oid = $2)))
+             (SELECT CASE WHEN c.relforcerowsecurity
+                          THEN format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY;', $2)
+                          ELSE format('GRANT SELECT ON %s TO %s;', $2, c.relowner::regrole) END
+                FROM pg_class c WHERE c.oid = $2))
            ) AS v (holds, problem, remedy)
      WHERE v.holds
 $fn$;
@@ -839,8 +841,11 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $fn$
     SELECT v.severity, s.name, v.problem,
-           CASE WHEN s.source = 'database'
-                THEN format('ALTER DATABASE %I RESET %s;', current_database(), s.name)
+           CASE WHEN s.source = 'session' THEN format('RESET %s;', s.name)
+                WHEN s.source = 'database' THEN format('ALTER DATABASE %I RESET %s;', current_database(), s.name)
+                WHEN s.source = 'user' THEN format('ALTER ROLE %I RESET %s;', session_user, s.name)
+                WHEN s.source = 'database user'
+                THEN format('ALTER ROLE %I IN DATABASE %I RESET %s;', session_user, current_database(), s.name)
                 ELSE format('ALTER SYSTEM RESET %s; SELECT pg_reload_conf();', s.name) END ||
            CASE WHEN s.source = 'configuration file' THEN ' -- and in the file, if it is set there' ELSE '' END
       FROM (VALUES
@@ -852,7 +857,7 @@ AS $fn$
                   THEN 'whoever may set an endpoint reaches every host of the private network; set wfx_mt4.allowed_hosts too'
                   ELSE 'the hosts in wfx_mt4.allowed_hosts may be in the private network' END),
             ('log_statement', 'all', 'warning',
-             'a token that is part of a statement is written to the log; pass it as a parameter'),
+             'a token that is part of a statement or a parameter is written to the log'),
             ('log_parameter_max_length_on_error', NULL, 'warning',
              'a token that is a parameter of a failed statement is written to the log')
            ) AS v (name, value, severity, problem)
@@ -883,7 +888,7 @@ BEGIN
     RETURN QUERY EXECUTE format($q$
         SELECT 'critical', f.function::text,
                format('%%s may call it', coalesce('role ' || quote_ident(r.rolname), 'everybody')),
-               format('REVOKE EXECUTE ON ROUTINE %%s FROM %%s;', f.function,
+               format('REVOKE EXECUTE ON ROUTINE %%s FROM %%s CASCADE;', f.function,
                       coalesce(quote_ident(r.rolname), 'PUBLIC'))
           FROM %s.wfx_mt4__level_functions($1, $2) f
                JOIN pg_proc p ON p.oid = f.function
@@ -893,22 +898,27 @@ BEGIN
            AND (a.grantee = 0 OR r.rolname = 'anon')
         $q$, ext) USING ext, app;
 
+    -- search_path is for those that lack one, whoever may run them.
     RETURN QUERY
         SELECT 'warning', p.oid::regprocedure::text,
-               format('everybody may run it with the rights of role %I, who can read tokens', r.rolname),
-               CASE WHEN EXISTS (SELECT FROM unnest(p.proconfig) AS c (setting)
+               format('%s may run it with the rights of role %I, who can read tokens',
+                      coalesce('role ' || quote_ident(g.rolname), 'everybody'), r.rolname),
+               CASE WHEN EXISTS (SELECT
+                                   FROM unnest(p.proconfig) AS c (setting)
                                   WHERE c.setting ^@ 'search_path=')
-                    THEN format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC;', p.oid::regprocedure)
-                    ELSE format('ALTER ROUTINE %s SET search_path = pg_catalog, pg_temp; REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC;',
-                                p.oid::regprocedure, p.oid::regprocedure) END
+                    THEN ''
+                    ELSE format('ALTER ROUTINE %s SET search_path = pg_catalog, pg_temp; ', p.oid::regprocedure) END ||
+               format('REVOKE EXECUTE ON ROUTINE %s FROM %s CASCADE;', p.oid::regprocedure,
+                      coalesce(quote_ident(g.rolname), 'PUBLIC'))
           FROM pg_proc p
                JOIN pg_roles r ON r.oid = p.proowner
+               CROSS JOIN LATERAL aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+               LEFT JOIN pg_roles g ON g.oid = a.grantee
          WHERE p.prosecdef
+           AND a.privilege_type = 'EXECUTE'
+           AND (a.grantee = 0 OR g.rolname IN ('anon', 'authenticated'))
            AND p.pronamespace <> 'pg_catalog'::regnamespace
            AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
-           AND EXISTS (SELECT
-                         FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
-                        WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE')
            AND (r.rolsuper OR EXISTS (SELECT
                                         FROM pg_class c
                                        WHERE c.relname = 'mt4_integrations'
@@ -947,7 +957,7 @@ BEGIN
         IF g.privileges && ARRAY['TRIGGER'] THEN
             severity := 'critical';
             problem := format('%s may create triggers on it, which run with the rights of the table''s owner', g.grantee_name);
-            remedy := format('REVOKE TRIGGER ON %s FROM %s;', g.relation, g.grantee_name);
+            remedy := format('REVOKE TRIGGER ON %s FROM %s CASCADE;', g.relation, g.grantee_name);
             RETURN NEXT;
         END IF;
         IF g.privileges && ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'] AND
@@ -957,7 +967,7 @@ BEGIN
             problem := format('%s may write it%s', g.grantee_name,
                               CASE WHEN g.row_security THEN ' with TRUNCATE, which row-level security does not hold up'
                                    ELSE ', every row of it' END);
-            remedy := format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON %s FROM %s;', g.relation, g.grantee_name);
+            remedy := format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON %s FROM %s CASCADE;', g.relation, g.grantee_name);
             RETURN NEXT;
         END IF;
     END LOOP;
@@ -983,8 +993,8 @@ BEGIN
         object := g.relation;
         problem := format('%s may read column %I', g.grantee_name, g.column_name);
         remedy := CASE WHEN g.is_column
-                       THEN format('REVOKE SELECT (%I) ON %s FROM %s;', g.column_name, g.relation, g.grantee_name)
-                       ELSE format('REVOKE SELECT ON %s FROM %s;', g.relation, g.grantee_name) END;
+                       THEN format('REVOKE SELECT (%I) ON %s FROM %s CASCADE;', g.column_name, g.relation, g.grantee_name)
+                       ELSE format('REVOKE SELECT ON %s FROM %s CASCADE;', g.relation, g.grantee_name) END;
         RETURN NEXT;
     END LOOP;
 END
@@ -997,7 +1007,7 @@ CREATE FUNCTION @extschema@.wfx_mt4__problems(
     app_name text,
     foreign_code text[],            -- descriptions of triggers and the like
     foreign_owners text[],
-    foreign_functions text[],
+    foreign_objects text[],         -- as ALTER names them
     plain bigint,                   -- see wfx_mt4__row_problems()
     http bigint,
     OUT severity text,
@@ -1027,9 +1037,9 @@ BEGIN
                AND c.relkind IN ('r', 'p')
             UNION ALL
             SELECT 'critical', u.code,
-                   format('it runs a function of role %%I with a superuser''s rights, so nothing is written', u.owner),
-                   format('ALTER ROUTINE %%s OWNER TO %%I; -- once its code has been read', u.function, current_user)
-              FROM unnest($3, $4, $5) AS u (code, owner, function)
+                   format('it runs code of role %%I with a superuser''s rights, so nothing is written', u.owner),
+                   format('ALTER %%s OWNER TO %%I; -- once its code has been read', u.code_object, current_user)
+              FROM unnest($3, $4, $5) AS u (code, owner, code_object)
             UNION ALL
             SELECT 'warning', c.oid::regclass::text, 'row-level security is off',
                    format('ALTER TABLE %%s ENABLE ROW LEVEL SECURITY;', c.oid::regclass)
@@ -1038,18 +1048,42 @@ BEGIN
              WHERE NOT c.relrowsecurity
                AND c.relkind IN ('r', 'p')
             UNION ALL
+            SELECT DISTINCT 'critical', v.oid::regclass::text,
+                   format('%%s may read column %%I of table %%s through it',
+                          coalesce('role ' || quote_ident(r.rolname), 'everybody'), s.column_name, s.relation),
+                   format('REVOKE SELECT ON %%s FROM %%s CASCADE;', v.oid::regclass,
+                          coalesce(quote_ident(r.rolname), 'PUBLIC'))
+              FROM %1$s.wfx_mt4__secret_columns($2) s
+                   JOIN pg_attribute t ON t.attrelid = s.relation AND t.attname = s.column_name
+                   JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass
+                                   AND d.refclassid = 'pg_class'::regclass
+                                   AND d.refobjid = s.relation AND d.refobjsubid = t.attnum
+                   JOIN pg_rewrite w ON w.oid = d.objid
+                   JOIN pg_class v ON v.oid = w.ev_class AND v.oid <> s.relation
+                   CROSS JOIN LATERAL aclexplode(v.relacl) a
+                   LEFT JOIN pg_roles r ON r.oid = a.grantee
+             WHERE a.privilege_type = 'SELECT'
+               AND a.grantee <> v.relowner
+               AND r.rolsuper IS NOT TRUE
+            UNION ALL
             SELECT 'warning', format('%%I.%%I', p.schemaname, p.tablename),
                    format('publication %%I sends its rows, secrets included, to subscribers', p.pubname),
                    CASE WHEN b.puballtables THEN format('DROP PUBLICATION %%I;', p.pubname)
-                        ELSE format('ALTER PUBLICATION %%I DROP TABLE %%I.%%I;', p.pubname, p.schemaname, p.tablename) END
+                        WHEN EXISTS (SELECT
+                                       FROM pg_publication_rel l
+                                      WHERE l.prpubid = b.oid
+                                        AND l.prrelid = to_regclass(format('%%I.%%I', p.schemaname, p.tablename)))
+                        THEN format('ALTER PUBLICATION %%I DROP TABLE %%I.%%I;', p.pubname, p.schemaname, p.tablename)
+                        ELSE format('ALTER PUBLICATION %%I DROP TABLES IN SCHEMA %%I;', p.pubname, p.schemaname) END
               FROM pg_publication_tables p
                    JOIN pg_publication b ON b.pubname = p.pubname
                    JOIN pg_namespace n ON n.nspname = p.schemaname AND n.oid = $2
-             WHERE p.tablename IN ('mt4_integrations', 'trading_credentials')
+             WHERE p.tablename = 'mt4_integrations' AND 'mt4_api_token' = ANY (p.attnames)
+                OR p.tablename = 'trading_credentials' AND 'account_password' = ANY (p.attnames)
             UNION ALL
             SELECT 'critical', 'vault.decrypted_secrets',
                    format('%%s may read every secret', coalesce('role ' || quote_ident(r.rolname), 'everybody')),
-                   format('REVOKE SELECT ON vault.decrypted_secrets FROM %%s;', coalesce(quote_ident(r.rolname), 'PUBLIC'))
+                   format('REVOKE SELECT ON vault.decrypted_secrets FROM %%s CASCADE;', coalesce(quote_ident(r.rolname), 'PUBLIC'))
               FROM pg_class c
                    CROSS JOIN LATERAL aclexplode(c.relacl) a
                    LEFT JOIN pg_roles r ON r.oid = a.grantee
@@ -1069,7 +1103,7 @@ BEGIN
         SELECT p.severity, p.object, p.problem, p.remedy
           FROM all_problems p
          ORDER BY array_position(ARRAY['critical', 'warning', 'info'], p.severity), p.object, p.problem
-        $q$, ext) USING ext, app, foreign_code, foreign_owners, foreign_functions, plain, http;
+        $q$, ext) USING ext, app, foreign_code, foreign_owners, foreign_objects, plain, http;
 END
 $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint) IS

@@ -101,11 +101,43 @@ open_for_writing(const char *function, CatalogTable first)
 	return catalog;
 }
 
-/* Runs a template as the owner of a table; returns how many rows it touched. */
+/*
+ * Runs a template as the owner of a table and returns its rows.  An error of it
+ * must not show the row: it may hold a token or password, and PostgreSQL shows
+ * what the owner may read.
+ */
+static DbRows *
+query(const Catalog *catalog, CatalogTable table, DbArgs *args, const char *template)
+{
+	MemoryContext context = CurrentMemoryContext;
+	DbRows	   *volatile rows = NULL;
+
+	PG_TRY();
+	{
+		rows = db_query(catalog_owner(catalog, table), args, catalog_sql(catalog, template));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		error->context = NULL;
+		error->detail = NULL;
+		error->detail_log = NULL;
+		error->internalquery = NULL;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	return rows;
+}
+
+/* The same for a statement without rows of its own; how many rows it touched. */
 static int64
 execute(const Catalog *catalog, CatalogTable table, DbArgs *args, const char *template)
 {
-	return db_execute(catalog_owner(catalog, table), args, catalog_sql(catalog, template));
+	return query(catalog, table, args, template)->n_touched;
 }
 
 /*---------------------------------------------------------------------------
@@ -196,38 +228,6 @@ normal_endpoint(const char *endpoint)
 	return CStringGetTextDatum(url);
 }
 
-/*
- * Runs a statement that has a token or password among its parameters: an error
- * of it must not show the row.
- */
-static DbRows *
-query_with_secret(const Catalog *catalog, CatalogTable table, DbArgs *args,
-				  const char *template)
-{
-	MemoryContext context = CurrentMemoryContext;
-	DbRows	   *volatile rows = NULL;
-
-	PG_TRY();
-	{
-		rows = db_query(catalog_owner(catalog, table), args, catalog_sql(catalog, template));
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		error->context = NULL;
-		error->detail = NULL;
-		error->detail_log = NULL;
-		error->internalquery = NULL;
-		ReThrowError(error);
-	}
-	PG_END_TRY();
-	return rows;
-}
-
 /* The id of the one row that was inserted; a trigger may have swallowed it. */
 static Datum
 only_id(DbRows *rows, CatalogTable table)
@@ -260,7 +260,7 @@ wfx_mt4_link(PG_FUNCTION_ARGS)
 	db_arg(&args, TEXTOID, normal_endpoint(text_argument(fcinfo, 3)), false);
 	pass_argument(&args, fcinfo, 4, TEXTOID);
 	pass_argument(&args, fcinfo, 5, TEXTOID);
-	id = only_id(query_with_secret(catalog, TABLE_INTEGRATIONS, &args,
+	id = only_id(query(catalog, TABLE_INTEGRATIONS, &args,
 							"INSERT INTO @mt4_integrations (id, credential_id, mt4_account_id,"
 							"   mt4_api_token, mt4_server_endpoint, mt4_platform, mt4_provider,"
 							"   sync_status, is_active, next_sync_at, created_at, updated_at)"
@@ -317,7 +317,7 @@ wfx_mt4_set_token(PG_FUNCTION_ARGS)
 	check_token_argument(catalog, text_argument(fcinfo, 1));
 	pass_argument(&args, fcinfo, 0, UUIDOID);
 	pass_argument(&args, fcinfo, 1, TEXTOID);
-	if (query_with_secret(catalog, TABLE_INTEGRATIONS, &args,
+	if (query(catalog, TABLE_INTEGRATIONS, &args,
 						 "UPDATE @mt4_integrations SET"
 						 "   mt4_api_token = $2,"
 						 "   updated_at = {mt4_integrations.updated_at<clock_timestamp()}"
@@ -388,7 +388,7 @@ insert_credential(const Catalog *catalog, FunctionCallInfo fcinfo)
 
 	for (int i = 0; i <= 5; i++)
 		pass_argument(&args, fcinfo, i, TEXTOID);
-	rows = query_with_secret(catalog, TABLE_CREDENTIALS, &args,
+	rows = query(catalog, TABLE_CREDENTIALS, &args,
 							  "INSERT INTO @trading_credentials (id, account_username,"
 							  "   account_password, account_number, broker, server_name, notes,"
 							  "   is_active, created_at, updated_at)"

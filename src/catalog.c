@@ -334,10 +334,10 @@ superusers_tables(const Catalog *catalog, CatalogTable first, int *n)
 
 /*
  * Code of others that would run with a superuser's rights: where a table's owner
- * is one, triggers, rules, defaults and checks, of the table and of what inherits
- * from it, whose functions belong to somebody who is not.  Looks at the tables
- * from first on; each row is a description, the owner of the function, and the
- * function.
+ * is one, triggers, rules, defaults, checks, indexes and columns, of the table and
+ * of what inherits from it, that use a function, an operator or a domain of
+ * somebody who is not.  Looks at the tables from first on; each row is a
+ * description, that owner, and what he owns as ALTER names it.
  */
 DbRows *
 catalog_foreign_code(const Catalog *catalog, CatalogTable first)
@@ -353,11 +353,17 @@ catalog_foreign_code(const Catalog *catalog, CatalogTable first)
 						   "WITH RECURSIVE ours (oid) AS (SELECT unnest($1) UNION"
 						   "   SELECT h.inhrelid FROM pg_inherits h JOIN ours o ON o.oid = h.inhparent)"
 						   " SELECT pg_describe_object(d.classid, d.objid, d.objsubid), r.rolname::text,"
-						   "       f.oid::regprocedure::text"
+						   "       CASE WHEN t.oid IS NOT NULL THEN 'DOMAIN ' || t.oid::regtype::text"
+						   "            WHEN r.oid = f.proowner THEN 'ROUTINE ' || f.oid::regprocedure::text"
+						   "            ELSE 'OPERATOR ' || p.oid::regoperator::text END"
 						   "  FROM pg_depend d"
-						   "  JOIN pg_proc f ON f.oid = d.refobjid"
-						   "  JOIN pg_roles r ON r.oid = f.proowner AND NOT r.rolsuper"
-						   " WHERE d.refclassid = 'pg_proc'::regclass AND ("
+						   "  LEFT JOIN pg_operator p ON d.refclassid = 'pg_operator'::regclass AND p.oid = d.refobjid"
+						   "  LEFT JOIN pg_type t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid"
+						   "    AND t.typtype = 'd'"
+						   "  LEFT JOIN pg_proc f ON f.oid = CASE WHEN d.refclassid = 'pg_proc'::regclass"
+						   "    THEN d.refobjid ELSE p.oprcode::oid END"
+						   "  JOIN pg_roles r ON r.oid IN (f.proowner, p.oprowner, t.typowner) AND NOT r.rolsuper"
+						   " WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass) AND ("
 						   "   d.classid = 'pg_trigger'::regclass AND EXISTS (SELECT FROM pg_trigger t"
 						   "     JOIN ours o ON o.oid = t.tgrelid WHERE t.oid = d.objid AND t.tgenabled <> 'D')"
 						   "   OR d.classid = 'pg_rewrite'::regclass AND EXISTS (SELECT FROM pg_rewrite w"
@@ -366,8 +372,9 @@ catalog_foreign_code(const Catalog *catalog, CatalogTable first)
 						   "     JOIN ours o ON o.oid = a.adrelid WHERE a.oid = d.objid)"
 						   "   OR d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint c"
 						   "     JOIN ours o ON o.oid = c.conrelid WHERE c.oid = d.objid)"
-						   "   OR d.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_index x"
-						   "     JOIN ours o ON o.oid = x.indrelid WHERE x.indexrelid = d.objid)) LIMIT 100");
+						   "   OR d.classid = 'pg_class'::regclass AND (d.objid IN (SELECT o.oid FROM ours o)"
+						   "     OR EXISTS (SELECT FROM pg_index x"
+						   "       JOIN ours o ON o.oid = x.indrelid WHERE x.indexrelid = d.objid))) LIMIT 100");
 }
 
 /* Refuses such code in the tables from first on. */
@@ -381,7 +388,7 @@ catalog_check_code(const Catalog *catalog, CatalogTable first)
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("%s runs code of role \"%s\" with a superuser's rights",
 					   db_text(rows, 0, 0), db_text(rows, 0, 1)),
-				errhint("Give the function to the owner of the table, or the table to a role without superuser rights."));
+				errhint("Give what runs to the owner of the table, or the table to a role without superuser rights."));
 }
 
 /*---------------------------------------------------------------------------

@@ -139,6 +139,8 @@ copy_rows(MemoryContext context)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	DbRows	   *rows = palloc0(sizeof(DbRows));
 
+	rows->n_touched = (int64) SPI_processed;
+
 	if (SPI_tuptable != NULL)
 	{
 		rows->n = (int) SPI_processed;

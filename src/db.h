@@ -16,6 +16,7 @@
 typedef struct DbRows
 {
 	int			n;
+	int64		n_touched;		/* as SPI counts, also without RETURNING */
 	TupleDesc	desc;
 	HeapTuple  *rows;
 } DbRows;

@@ -11,6 +11,7 @@
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -95,6 +96,53 @@ vault_view(void)
 	return OidIsValid(schema) ? get_relname_relid("decrypted_secrets", schema) : InvalidOid;
 }
 
+/* May code of this role run with the rights of the table's owner? */
+static bool
+is_trusted(Oid role, Oid table_owner)
+{
+	return superuser_arg(role) || role == table_owner;
+}
+
+/*
+ * Vault's view is code that will run with the rights of the owner of
+ * mt4_integrations.  The owner of its schema can put another in its place at any
+ * moment, so both are looked at.  Returns why it cannot be read, NULL if it can.
+ */
+static const char *
+vault_problem(Oid table_owner)
+{
+	Oid			view = vault_view();
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(view));
+	HeapTuple	schema;
+	bool		trusted = false;
+
+	if (!HeapTupleIsValid(tuple))
+		return "this database has no " VAULT_VIEW;
+	schema = SearchSysCache1(NAMESPACEOID,
+							 ObjectIdGetDatum(((Form_pg_class) GETSTRUCT(tuple))->relnamespace));
+	if (HeapTupleIsValid(schema))
+	{
+		trusted = is_trusted(((Form_pg_class) GETSTRUCT(tuple))->relowner, table_owner) &&
+			is_trusted(((Form_pg_namespace) GETSTRUCT(schema))->nspowner, table_owner);
+		ReleaseSysCache(schema);
+	}
+	ReleaseSysCache(tuple);
+	return trusted ? NULL :
+		VAULT_VIEW " or its schema belongs to a role that is neither a superuser nor the owner of mt4_integrations";
+}
+
+/* May the current user read the secrets in Vault, and are they Vault's? */
+static bool
+may_read_vault(Oid table_owner)
+{
+	Oid			schema = get_namespace_oid("vault", true);
+
+	return vault_problem(table_owner) == NULL &&
+		pg_class_aclcheck(vault_view(), GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		DatumGetBool(DirectFunctionCall2(has_schema_privilege_id, ObjectIdGetDatum(schema),
+										 CStringGetTextDatum("USAGE")));
+}
+
 /*
  * Raises 42501 unless the current user could read the secret himself: a superuser,
  * the owner of mt4_integrations, or, for Vault, who may read its view.
@@ -102,13 +150,9 @@ vault_view(void)
 void
 secret_check_right(Oid table_owner, const char *token)
 {
-	Oid			view;
-
 	if (!secret_is_reference(token) || superuser() ||
-		(OidIsValid(table_owner) && has_privs_of_role(GetUserId(), table_owner)))
-		return;
-	view = is_vault(token) ? vault_view() : InvalidOid;
-	if (OidIsValid(view) && pg_class_aclcheck(view, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+		(OidIsValid(table_owner) && has_privs_of_role(GetUserId(), table_owner)) ||
+		(is_vault(token) && may_read_vault(table_owner)))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -164,29 +208,6 @@ resolve_env(WfxIntegration *i)
 		not_found(i);
 	else
 		use_secret(i, pstrdup(value));
-}
-
-/*
- * Vault's view is code that will run with the rights of the owner of
- * mt4_integrations.  Returns why it cannot be read, NULL if it can.
- */
-static const char *
-vault_problem(Oid table_owner)
-{
-	Oid			view = vault_view();
-	HeapTuple	tuple;
-	Oid			owner;
-
-	if (!OidIsValid(view))
-		return "this database has no " VAULT_VIEW;
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(view));
-	if (!HeapTupleIsValid(tuple))
-		return "this database has no " VAULT_VIEW;
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	if (superuser_arg(owner) || owner == table_owner)
-		return NULL;
-	return VAULT_VIEW " belongs to a role that is neither a superuser nor the owner of mt4_integrations";
 }
 
 /* Some names, and the secrets that were found: number (from 1) and secret. */
@@ -387,9 +408,10 @@ wfx_mt4_move_tokens_to_vault(PG_FUNCTION_ARGS)
 
 	check_may_write("wfx_mt4_move_tokens_to_vault()");
 	catalog = catalog_open();
-	check_may_move(catalog_owner(catalog, TABLE_INTEGRATIONS));
 	catalog_lock_tables(catalog, TABLE_INTEGRATIONS);
 	catalog_check_code(catalog, TABLE_INTEGRATIONS);
+	/* once nothing is waited for any more */
+	check_may_move(catalog_owner(catalog, TABLE_INTEGRATIONS));
 	moved = move_tokens(catalog);
 	if (moved > 0)
 		ereport(WARNING,

@@ -101,6 +101,15 @@ SELECT roles_test.try('roles_admin', 'SELECT * FROM wfx_mt4_leaderboard()'),
 SELECT wfx_mt4_revoke('roles_admin');
 SELECT roles_test.try('roles_admin', 'SELECT * FROM wfx_mt4_leaderboard()');
 
+-- Also where the role has passed it on.
+GRANT EXECUTE ON FUNCTION wfx_mt4_sync_all() TO roles_admin WITH GRANT OPTION;
+SET ROLE roles_admin;
+GRANT EXECUTE ON FUNCTION wfx_mt4_sync_all() TO roles_other;
+RESET ROLE;
+SELECT wfx_mt4_revoke('roles_admin');
+SELECT roles_test.try('roles_admin', 'SELECT wfx_mt4_sync_all()'),
+       roles_test.try('roles_other', 'SELECT wfx_mt4_sync_all()');
+
 -- What is wrong is said.
 RESET client_min_messages;
 SELECT wfx_mt4_grant('roles_admin', 'everything');
@@ -149,6 +158,11 @@ INSERT INTO roles_test.mt4_integrations (credential_id, mt4_account_id, mt4_api_
 SET client_min_messages = error;
 CREATE PUBLICATION roles_publication FOR TABLE roles_test.mt4_integrations;
 RESET client_min_messages;
+CREATE VIEW roles_test.leak AS SELECT * FROM roles_test.mt4_integrations;
+GRANT SELECT ON roles_test.leak TO anon;
+CREATE FUNCTION roles_test.definer_of_anon() RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS '';
+REVOKE EXECUTE ON FUNCTION roles_test.definer_of_anon() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION roles_test.definer_of_anon() TO anon;
 GRANT CREATE ON SCHEMA roles_test TO PUBLIC;
 CREATE FUNCTION roles_test.foreign_code() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE TRIGGER foreign_code BEFORE UPDATE ON roles_test.traders FOR EACH ROW EXECUTE FUNCTION roles_test.foreign_code();
@@ -167,13 +181,25 @@ END $$;
 SELECT * FROM roles_test.report;
 
 -- Whoever owns the tables cannot have the report run code of his with other rights
--- than his own: what is read of a row may be his code.
+-- than his own: what is read of a row may be his code, and may leave some for later.
 CREATE SCHEMA roles_trap AUTHORIZATION roles_owner;
 SET wfx_mt4.schema = roles_trap;
 SET ROLE roles_owner;
 CREATE TYPE roles_trap.token AS ENUM ('a');
 CREATE FUNCTION roles_trap.trap(roles_trap.token) RETURNS text LANGUAGE plpgsql AS
-    $$ BEGIN RAISE WARNING 'runs as %', current_user; RETURN 'x'; END $$;
+    $$ BEGIN
+        RAISE WARNING 'runs as %', current_user;
+        INSERT INTO roles_trap.later VALUES (1);
+        RETURN 'x';
+    EXCEPTION WHEN OTHERS THEN
+        RAISE WARNING '%', SQLERRM;
+        RETURN 'x';
+    END $$;
+CREATE TABLE roles_trap.later (n int);
+CREATE FUNCTION roles_trap.late() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE WARNING 'late as %', current_user; RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON roles_trap.later DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION roles_trap.late();
 CREATE CAST (roles_trap.token AS text) WITH FUNCTION roles_trap.trap(roles_trap.token) AS IMPLICIT;
 CREATE TABLE roles_trap.mt4_integrations (mt4_api_token roles_trap.token, mt4_server_endpoint text);
 INSERT INTO roles_trap.mt4_integrations VALUES ('a', 'https://x');

@@ -22,7 +22,11 @@ $test->sql(
 	CREATE FUNCTION count_it(numeric) RETURNS boolean LANGUAGE plpgsql AS \$\$
 	  BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; RETURN true; END \$\$;
 	CREATE FUNCTION default_it() RETURNS text LANGUAGE plpgsql AS \$\$
-	  BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; RETURN ''; END \$\$");
+	  BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; RETURN ''; END \$\$;
+	CREATE FUNCTION compare_it(uuid, uuid) RETURNS boolean LANGUAGE plpgsql AS \$\$
+	  BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; RETURN true; END \$\$;
+	CREATE OPERATOR === (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = compare_it);
+	CREATE DOMAIN checked AS numeric CHECK (count_it(VALUE))");
 
 # How that code comes to be run, and how to undo it.
 my %ways = (
@@ -47,7 +51,21 @@ my %ways = (
 	'a condition of a trigger' => [
 		"CREATE TRIGGER t BEFORE UPDATE ON performance_data FOR EACH ROW
 		   WHEN (count_it(NEW.equity)) EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-		'DROP TRIGGER t ON performance_data' ]);
+		'DROP TRIGGER t ON performance_data' ],
+	'an operator in a condition' => [
+		"CREATE TRIGGER t BEFORE UPDATE ON mt4_integrations FOR EACH ROW
+		   WHEN (NEW.id === NEW.id) EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+		'DROP TRIGGER t ON mt4_integrations' ],
+	'an operator in a check' => [
+		'ALTER TABLE performance_data ADD CONSTRAINT c CHECK (trader_id === trader_id)',
+		'ALTER TABLE performance_data DROP CONSTRAINT c' ],
+	'a domain in a condition' => [
+		"CREATE TRIGGER t BEFORE UPDATE ON performance_data FOR EACH ROW
+		   WHEN (NEW.equity::checked > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+		'DROP TRIGGER t ON performance_data' ],
+	'a domain as a type' => [
+		'ALTER TABLE sync_history ADD note checked',
+		'ALTER TABLE sync_history DROP note' ]);
 
 foreach my $way (sort keys %ways)
 {

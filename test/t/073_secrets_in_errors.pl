@@ -35,6 +35,15 @@ my @failures = (
 	[ 'a token that a constraint refuses',
 		"ALTER TABLE mt4_integrations ADD CHECK (length(mt4_api_token) > 99) NOT VALID;
 		SELECT wfx_mt4_set_token('$id', '$secret')", '23514' ],
+	[ 'a row that a constraint refuses when a sync is requested',
+		"ALTER TABLE mt4_integrations DROP CONSTRAINT mt4_integrations_mt4_api_token_check;
+		UPDATE mt4_integrations SET mt4_api_token = '$secret';
+		ALTER TABLE mt4_integrations ADD CONSTRAINT requests CHECK (next_sync_at > '2020-01-01') NOT VALID;
+		SELECT wfx_mt4_request_sync()", '23514' ],
+	[ 'a row that a constraint refuses when it is paused',
+		"ALTER TABLE mt4_integrations DROP CONSTRAINT requests;
+		ALTER TABLE mt4_integrations ADD CONSTRAINT active CHECK (is_active) NOT VALID;
+		SELECT wfx_mt4_set_active('$id', false)", '23514' ],
 	[ 'a token that does not fit',
 		"DROP TRIGGER wfx_mt4_clear_token ON mt4_integrations;
 		DROP TRIGGER wfx_mt4_wake ON mt4_integrations;

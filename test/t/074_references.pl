@@ -134,6 +134,9 @@ subtest 'who may refer' => sub {
 	like($test->error("SET ROLE clerk; INSERT INTO mt4_integrations (mt4_account_id, mt4_api_token,
 		mt4_server_endpoint) VALUES ('1', 'env:WFX_MT4_TOKEN', '$endpoint')"),
 		qr/42501: permission denied to refer/, 'nor by an INSERT');
+	$test->sql('CREATE ROLE half; GRANT SELECT ON vault.decrypted_secrets TO half');
+	$test->sql(q{SELECT wfx_mt4_grant('half', 'admin')});
+	like($set->('half', 'vault:wfx_mt4_main'), qr/42501/, 'SELECT without USAGE is not enough');
 	$may->('clerk', 'a-token');
 	$may->('keeper', 'vault:wfx_mt4_main');
 	like($set->('keeper', 'env:WFX_MT4_TOKEN'), qr/42501/, 'Vault is not the environment');
@@ -164,6 +167,15 @@ subtest 'the owner reads' => sub {
 	like($test->sync($id)->{error}, qr/belongs to a role that is neither a superuser nor/,
 		'but no view of a stranger');
 	$test->sql(q{ALTER VIEW vault.decrypted_secrets OWNER TO CURRENT_USER});
+
+	# who owns the schema can put a view of his own there, also for a moment
+	$test->sql(q{ALTER SCHEMA vault OWNER TO stranger; SELECT wfx_mt4_grant('stranger', 'admin');
+		GRANT SELECT ON vault.decrypted_secrets TO stranger});
+	like($test->sync($id)->{error}, qr/or its schema belongs to a role/, 'nor one in the schema of a stranger');
+	like($test->error("SET ROLE stranger; SELECT wfx_mt4_set_token('$id', 'vault:wfx_mt4_main')"), qr/42501/,
+		'who may refer to nothing there');
+	like($test->error('SELECT wfx_mt4_move_tokens_to_vault()'), qr/55000/, 'and is given nothing');
+	$test->sql(q{ALTER SCHEMA vault OWNER TO CURRENT_USER});
 };
 
 subtest 'moving tokens' => sub {
