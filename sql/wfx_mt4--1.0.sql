@@ -1480,6 +1480,7 @@ CREATE FUNCTION @extschema@.wfx_mt4__table_triggers(
     OUT trigger_name text,
     OUT event text,
     OUT level text,                 -- ROW or STATEMENT
+    OUT always boolean,             -- also where session_replication_role is replica
     OUT function regprocedure)      -- of the same name
 RETURNS SETOF record
 LANGUAGE sql STABLE
@@ -1489,15 +1490,15 @@ AS $fn$
     SELECT v.*, format('%s.%I()', ext, v.trigger_name)::regprocedure
       FROM (VALUES
             ('mt4_integrations', 'wfx_mt4_clear_token',
-             'INSERT OR UPDATE OF mt4_server_endpoint, mt4_api_token', 'ROW'),
+             'INSERT OR UPDATE OF mt4_server_endpoint, mt4_api_token', 'ROW', false),
             -- For each row it would lock the row once more at every sync.
             ('mt4_integrations', 'wfx_mt4_reschedule',
-             'UPDATE OF next_sync_at', 'STATEMENT'),
+             'UPDATE OF next_sync_at', 'STATEMENT', true),
             ('mt4_integrations', 'wfx_mt4_wake',
              'INSERT OR UPDATE OF credential_id, mt4_account_id,'
              ' mt4_api_token, mt4_server_endpoint, mt4_platform,'
-             ' mt4_provider, is_active, poll_interval', 'ROW')
-           ) AS v (table_name, trigger_name, event, level)
+             ' mt4_provider, is_active, poll_interval', 'ROW', true)
+           ) AS v (table_name, trigger_name, event, level, always)
 $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4__table_triggers(regnamespace) IS
     'private: triggers that the tables need, all of them BEFORE';
@@ -1904,6 +1905,9 @@ BEGIN
                     concat('CREATE TRIGGER ', l.trigger_name,
                            ' BEFORE ', l.event, ' ON ', r.oid::regclass,
                            ' FOR EACH ', l.level, ' EXECUTE FUNCTION ', l.function)),
+                   ('firing', l.always AND coalesce(g.tgenabled, 'O') = 'O',
+                    concat('ALTER TABLE ', r.oid::regclass,
+                           ' ENABLE ALWAYS TRIGGER ', l.trigger_name)),
                    ('dependency', d.objid IS NULL,
                     concat('ALTER TRIGGER ', l.trigger_name,
                            ' ON ', r.oid::regclass,
