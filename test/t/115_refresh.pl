@@ -100,6 +100,7 @@ pass('and is synchronised afterwards');
 
 # So is one that cannot be written afterwards, and disturbs no other.
 my $bad = $test->link('4712');
+WfxTest::wait_until(sub { ($test->integration($bad)->{sync_status} // '') eq 'success' }, 'its first sync');
 $test->sql(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN
 	  IF NEW.next_sync_at = '-infinity' THEN RAISE EXCEPTION 'never'; END IF;

@@ -53,7 +53,8 @@ foreach my $step (-7200, 86400)
 	cmp_ok(max(values %bin), '<', $accounts / 2, 'nor all at once');
 	$test->node->wait_for_log(qr/LOG:  the clock was set by \Q$step\E s/);
 }
-is($test->sql(q{SELECT count(*) FROM mt4_integrations WHERE next_sync_at > clock_timestamp() + interval '3 s'}),
+is($test->sql(q{SELECT count(*) FROM mt4_integrations WHERE sync_status <> 'syncing'
+	AND next_sync_at > clock_timestamp() + interval '3 s'}),
 	0, 'nothing is put off');
 $test->stop;
 done_testing();
