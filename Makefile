@@ -7,13 +7,16 @@ OBJS = \
 	src/admin.o \
 	src/catalog.o \
 	src/cause.o \
+	src/chores.o \
 	src/claim.o \
 	src/db.o \
 	src/decode.o \
 	src/due.o \
 	src/functions.o \
 	src/http.o \
+	src/intake.o \
 	src/launcher.o \
+	src/outcome.o \
 	src/provider.o \
 	src/queue.o \
 	src/refresh.o \

@@ -10,8 +10,10 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "shared.h"
 #include "wfx_mt4.h"
 
 /*
@@ -26,34 +28,18 @@
  */
 #define CLAIM_SHARE 0.52
 
+/* What of that is kept for the workers. */
+#define WORKER_SHARE 0.5
+
 /* The claims for the session: nobody else would give them back after an error. */
-static pg_uuid_t *held;
-static int	n_held;
-static int	max_held;
+static HTAB *held;
 
-/* Makes room for one more. */
 static void
-reserve_held(void)
+create_held(void)
 {
-	if (n_held < max_held)
-		return;
-	max_held = Max(64, 2 * max_held);
-	held = held == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(pg_uuid_t) * max_held) :
-		repalloc(held, sizeof(pg_uuid_t) * max_held);
-}
+	HASHCTL		control = {.keysize = UUID_LEN, .entrysize = UUID_LEN, .hcxt = TopMemoryContext};
 
-/* Takes one out of the list, if it is there. */
-static void
-forget_held(const pg_uuid_t *id)
-{
-	for (int i = n_held - 1; i >= 0; i--)
-	{
-		if (memcmp(&held[i], id, UUID_LEN) == 0)
-		{
-			held[i] = held[--n_held];
-			return;
-		}
-	}
+	held = hash_create("wfx_mt4 claims", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 static void
@@ -74,9 +60,13 @@ claim_take(const pg_uuid_t *id, WfxClaim kind)
 {
 	LOCKTAG		tag;
 	LockAcquireResult result;
+	bool		was_held = false;
 
+	if (held == NULL)
+		create_held();
+	/* before the lock, because there may be no memory for it */
 	if (kind == CLAIM_FOR_SESSION)
-		reserve_held();
+		(void) hash_search(held, id, HASH_ENTER, &was_held);
 	claim_tag(id, &tag);
 #if PG_VERSION_NUM >= 180000
 	result = LockAcquireExtended(&tag, ExclusiveLock, kind == CLAIM_FOR_SESSION, true,
@@ -85,11 +75,11 @@ claim_take(const pg_uuid_t *id, WfxClaim kind)
 	result = LockAcquireExtended(&tag, ExclusiveLock, kind == CLAIM_FOR_SESSION, true,
 								 false, NULL);
 #endif
-	if (result == LOCKACQUIRE_NOT_AVAIL)
-		return false;
-	if (kind == CLAIM_FOR_SESSION)
-		held[n_held++] = *id;
-	return true;
+	if (result != LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	if (kind == CLAIM_FOR_SESSION && !was_held)
+		(void) hash_search(held, id, HASH_REMOVE, NULL);
+	return false;
 }
 
 /* Gives a claim back before its time. */
@@ -100,7 +90,7 @@ claim_release(const pg_uuid_t *id, WfxClaim kind)
 
 	claim_tag(id, &tag);
 	if (kind == CLAIM_FOR_SESSION)
-		forget_held(id);
+		(void) hash_search(held, id, HASH_REMOVE, NULL);
 	LockRelease(&tag, ExclusiveLock, kind == CLAIM_FOR_SESSION);
 }
 
@@ -121,27 +111,42 @@ claim_assignments(void)
 void
 claim_release_held(const pg_uuid_t *id)
 {
-	for (int i = n_held - 1; i >= 0; i--)
-	{
-		if (memcmp(&held[i], id, UUID_LEN) == 0)
-		{
-			claim_release(id, CLAIM_FOR_SESSION);
-			return;
-		}
-	}
+	if (held != NULL && hash_search(held, id, HASH_FIND, NULL) != NULL)
+		claim_release(id, CLAIM_FOR_SESSION);
 }
 
 /* Gives back every claim of the session. */
 void
 claim_release_all(void)
 {
-	while (n_held > 0)
-		claim_release(&held[n_held - 1], CLAIM_FOR_SESSION);
+	HASH_SEQ_STATUS status;
+	pg_uuid_t  *id;
+
+	if (held == NULL)
+		return;
+	hash_seq_init(&status, held);
+	while ((id = hash_seq_search(&status)) != NULL)
+	{
+		pg_uuid_t	copy = *id;
+
+		claim_release(&copy, CLAIM_FOR_SESSION);
+	}
 }
 
-/* How many claims all sessions together may hold at once. */
+/* How many claims the sessions of people may hold at once, all together. */
 int
 claim_capacity(void)
 {
-	return Max(1, (int) (CLAIM_SHARE * max_locks_per_xact * MaxBackends));
+	double		total = CLAIM_SHARE * max_locks_per_xact * MaxBackends;
+
+	return Max(1, (int) (shared_exists() ? total * (1 - WORKER_SHARE) : total));
+}
+
+/* How many each of the workers may hold, where there are that many databases. */
+int
+claim_worker_capacity(int databases)
+{
+	double		total = CLAIM_SHARE * max_locks_per_xact * MaxBackends;
+
+	return Max(1, (int) (total * WORKER_SHARE / Max(databases, 1)));
 }

@@ -97,13 +97,14 @@ keep_leased(WfxTask *tasks, int n)
 /*
  * Marks claimed tasks as being synchronised, for a transaction that is committed
  * before anything is sent, and notes what is stored of their traders.  Returns how
- * many are left; those whose rows somebody has locked are given back.
+ * many are left; those whose rows somebody has locked are given back.  For too_slow see
+ * store_claim().
  */
 int
-due_lease(const Catalog *catalog, WfxTask *tasks, int n)
+due_lease(const Catalog *catalog, WfxTask *tasks, int n, bool *too_slow)
 {
 	catalog_check_code(catalog, TABLE_PERFORMANCE);
-	store_claim(catalog, tasks, n, LEASE_S(n));
+	store_claim(catalog, tasks, n, LEASE_S(n), too_slow);
 	n = keep_leased(tasks, n);
 	store_note_observed(catalog, tasks, n);
 	return n;

@@ -192,6 +192,9 @@ fetch_and_store(Catalog *catalog, WfxTask *tasks, int n, bool manual, bool claim
 {
 	SyncOptions options = {.needs_trader = true, .claims = claims, .progress = progress};
 
+	/* each of those has a claim while it is asked */
+	if (claims && n > 1)
+		options.max_in_flight = Max(1, store_claims_left());
 	PG_TRY();
 	{
 		if (n > 0)
@@ -316,7 +319,7 @@ run_due(DueRun *run, int limit)
 	run->tasks = claim_due(run->catalog, limit, CLAIM_FOR_SESSION, &run->n, &due);
 	if (run->n == 0)
 		return;
-	run->n = due_lease(run->catalog, run->tasks, run->n);
+	run->n = due_lease(run->catalog, run->tasks, run->n, NULL);
 	if (run->n == 0)
 		return;
 	catalog_read_providers(run->catalog);

@@ -238,7 +238,6 @@ tend(int slot)
 	}
 	if (now < child->not_before)
 		return TimestampDifferenceMilliseconds(now, child->not_before) + 1;
-	shared_say(slot, WORKER_STARTING, "");
 	if (start_child(slot, s.database))
 		return -1;
 	plan_restart(child, false);

@@ -27,6 +27,9 @@
 /* Failures in a row, without any answer between, that make an origin silent. */
 #define BREAKER_FAILURES	5
 
+/* A silent origin without accounts is told of so much longer, in microseconds. */
+#define FORGOTTEN_US		(10 * INT64CONST(1000000))
+
 /* Share of all requests that one of several origins may have in flight. */
 #define ORIGIN_SHARE		0.75
 
@@ -57,6 +60,7 @@ struct Origin
 	char		name[NAMEDATALEN];	/* the hash key; longer ones are cut */
 	Entry	   *first;			/* what is due, people's wishes first */
 	Entry	   *last;
+	int			n_known;		/* integrations, in whatever state */
 	int			n_due;
 	int			in_flight;
 	int			failures;		/* in a row, without an answer */
@@ -77,6 +81,7 @@ struct DueQueue
 	int			max_heap;
 	int64		n_due;
 	Origin	   *ring;			/* the origin whose turn it is */
+	int			n_silent;		/* origins */
 };
 
 DueQueue *
@@ -274,6 +279,17 @@ ripen(DueQueue *queue, TimestampTz now)
  *---------------------------------------------------------------------------
  */
 
+/* NULL: it is about to be forgotten. */
+static void
+set_origin(Entry *entry, Origin *origin)
+{
+	if (entry->origin != NULL)
+		entry->origin->n_known--;
+	entry->origin = origin;
+	if (origin != NULL)
+		origin->n_known++;
+}
+
 static void
 detach(DueQueue *queue, Entry *entry)
 {
@@ -301,33 +317,16 @@ queue_put(DueQueue *queue, const pg_uuid_t *id, TimestampTz due, const char *ori
 	}
 	entry = hash_search(queue->entries, id, HASH_ENTER, &found);
 	if (!found)
+	{
 		entry->state = ENTRY_NEW;
+		entry->origin = NULL;
+	}
 	if (entry->state == ENTRY_BUSY)
 		return;
 	detach(queue, entry);
 	entry->due = due;
-	entry->origin = find_origin(queue, origin);
+	set_origin(entry, find_origin(queue, origin));
 	heap_add(queue, entry);
-}
-
-/*
- * Puts one that is known before the others: somebody has changed it, and a claim
- * will tell whether it is due.  Returns false if it is not known.
- */
-bool
-queue_hurry(DueQueue *queue, const pg_uuid_t *id)
-{
-	Entry	   *entry = hash_search(queue->entries, id, HASH_FIND, NULL);
-
-	if (entry == NULL)
-		return false;
-	if (entry->state != ENTRY_BUSY)
-	{
-		detach(queue, entry);
-		entry->due = DT_NOBEGIN;
-		heap_add(queue, entry);
-	}
-	return true;
 }
 
 /* Forgets an integration, unless it is busy. */
@@ -339,16 +338,8 @@ queue_drop(DueQueue *queue, const pg_uuid_t *id)
 	if (entry == NULL || entry->state == ENTRY_BUSY)
 		return;
 	detach(queue, entry);
+	set_origin(entry, NULL);
 	hash_search(queue->entries, id, HASH_REMOVE, NULL);
-}
-
-/* Has it been taken and not given back? */
-bool
-queue_is_busy(DueQueue *queue, const pg_uuid_t *id)
-{
-	Entry	   *entry = hash_search(queue->entries, id, HASH_FIND, NULL);
-
-	return entry != NULL && entry->state == ENTRY_BUSY;
 }
 
 /* How many requests an origin may have in flight. */
@@ -435,6 +426,7 @@ queue_done(DueQueue *queue, const pg_uuid_t *id, QueueOutcome outcome, Timestamp
 	origin = entry->origin;
 	taken = entry->taken;
 	origin->in_flight--;
+	set_origin(entry, NULL);
 	hash_search(queue->entries, id, HASH_REMOVE, NULL);
 	was_silent = origin->failures >= BREAKER_FAILURES;
 	if (outcome == QUEUE_ANSWERED)
@@ -442,12 +434,16 @@ queue_done(DueQueue *queue, const pg_uuid_t *id, QueueOutcome outcome, Timestamp
 		origin->failures = 0;
 		origin->silent_until = 0;
 		origin->answered = now;
+		queue->n_silent -= was_silent;
 		return was_silent ? origin->name : NULL;
 	}
 	/* what was sent before another's answer, or before the silence, says nothing */
 	if (outcome == QUEUE_SILENT && taken > origin->answered && origin->silent_until <= now &&
 		++origin->failures >= BREAKER_FAILURES)
+	{
 		origin->silent_until = TimestampTzPlusMilliseconds(now, (int64) (silence(queue, origin) * 1000));
+		queue->n_silent += !was_silent;
+	}
 	return NULL;
 }
 
@@ -526,22 +522,27 @@ queue_due(DueQueue *queue, TimestampTz now)
 	return queue->n_due;
 }
 
-/* One of the origins that are left alone because they do not answer, or NULL. */
+/*
+ * The first by name of the origins that are left alone because they do not answer,
+ * or NULL.  One whose accounts are gone counts a little longer, because accounts
+ * are not in the queue while they are read again.
+ */
 const char *
-queue_silent(DueQueue *queue, TimestampTz *until)
+queue_silent(DueQueue *queue, TimestampTz now)
 {
-	Origin	   *origin = queue->ring;
+	const char *first = NULL;
+	HASH_SEQ_STATUS status;
+	Origin	   *origin;
 
-	if (origin == NULL)
+	if (queue->n_silent == 0)
 		return NULL;
-	do
+	hash_seq_init(&status, queue->origins);
+	while ((origin = hash_seq_search(&status)) != NULL)
 	{
-		if (origin->failures >= BREAKER_FAILURES)
-		{
-			*until = origin->silent_until;
-			return origin->name;
-		}
-		origin = origin->next_ready;
-	} while (origin != queue->ring);
-	return NULL;
+		if (origin->failures >= BREAKER_FAILURES &&
+			(origin->n_known > 0 || now < origin->silent_until + FORGOTTEN_US) &&
+			(first == NULL || strcmp(origin->name, first) < 0))
+			first = origin->name;
+	}
+	return first;
 }

@@ -32,7 +32,6 @@ typedef enum QueueOutcome
 
 extern DueQueue *queue_create(MemoryContext context, const QueueLimits *limits);
 extern void queue_put(DueQueue *queue, const pg_uuid_t *id, TimestampTz due, const char *origin);
-extern bool queue_hurry(DueQueue *queue, const pg_uuid_t *id);
 extern void queue_drop(DueQueue *queue, const pg_uuid_t *id);
 extern int	queue_take(DueQueue *queue, TimestampTz now, int max, pg_uuid_t *ids);
 extern const char *queue_done(DueQueue *queue, const pg_uuid_t *id, QueueOutcome outcome, TimestampTz now);
@@ -40,7 +39,6 @@ extern void queue_spread(DueQueue *queue, const char *name, TimestampTz now, dou
 extern pg_uuid_t *queue_of_origin(DueQueue *queue, const char *origin, int *n);
 extern TimestampTz queue_next(DueQueue *queue, TimestampTz now);
 extern int64 queue_due(DueQueue *queue, TimestampTz now);
-extern bool queue_is_busy(DueQueue *queue, const pg_uuid_t *id);
-extern const char *queue_silent(DueQueue *queue, TimestampTz *until);
+extern const char *queue_silent(DueQueue *queue, TimestampTz now);
 
 #endif							/* WFX_MT4_QUEUE_H */

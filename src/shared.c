@@ -42,6 +42,7 @@ static bool changed_any;
 static pg_uuid_t changed[SHARED_MAX_CHANGED];
 static int	n_requested;
 static pg_uuid_t requested[SHARED_MAX_REQUESTED];
+static SubTransactionId requested_in[SHARED_MAX_REQUESTED];
 
 /* A database that the transaction is dropping. */
 static Oid	held_database = InvalidOid;
@@ -196,11 +197,26 @@ at_transaction_end(XactEvent event, void *arg)
 	}
 }
 
+/*
+ * What a savepoint is rolled back to takes its requests with it.  They are the last
+ * ones, since later subtransactions have greater numbers.  Of what was changed the
+ * worker only finds that it was not.
+ */
+static void
+at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	while (n_requested > 0 && requested_in[n_requested - 1] >= id)
+		n_requested--;
+}
+
 /* Prepares this process; the postmaster's preparation is inherited. */
 void
 shared_init_session(void)
 {
 	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterSubXactCallback(at_subtransaction_end, NULL);
 }
 
 /* An integration was changed, made due or is new. */
@@ -248,6 +264,7 @@ shared_note_requested(const pg_uuid_t *id)
 	LWLockRelease(lock);
 	if (!listed || n_requested == SHARED_MAX_REQUESTED)
 		return false;
+	requested_in[n_requested] = GetCurrentSubTransactionId();
 	requested[n_requested++] = *id;
 	return true;
 }
@@ -269,6 +286,37 @@ shared_read_slots(WorkerSlot *slots)
 		if (shared->slots[i].database[0] != '\0' && shared->slots[i].listed)
 			slots[n++] = shared->slots[i];
 	}
+	LWLockRelease(lock);
+	return n;
+}
+
+/* The pids of the workers as int4, at most SHARED_MAX_DATABASES; returns how many. */
+int
+shared_worker_pids(Datum *pids)
+{
+	int			n = 0;
+
+	if (shared == NULL)
+		return 0;
+	LWLockAcquire(lock, LW_SHARED);
+	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+	{
+		if (shared->slots[i].pid != 0)
+			pids[n++] = Int32GetDatum(shared->slots[i].pid);
+	}
+	LWLockRelease(lock);
+	return n;
+}
+
+/* How many databases have a worker, or are to have one. */
+int
+shared_n_databases(void)
+{
+	int			n = 0;
+
+	LWLockAcquire(lock, LW_SHARED);
+	for (int i = 0; i < SHARED_MAX_DATABASES; i++)
+		n += shared->slots[i].listed;
 	LWLockRelease(lock);
 	return n;
 }
@@ -375,7 +423,7 @@ shared_say(int slot, WorkerState state, const char *reason)
 	strlcpy(s->reason, reason, SHARED_REASON_MAX);
 	strlcpy(database, s->database, NAMEDATALEN);
 	LWLockRelease(lock);
-	if (!news || state == WORKER_STARTING)
+	if (!news)
 		return;
 	if (reason[0] != '\0')
 		ereport(LOG, errmsg("wfx_mt4 in database \"%s\": %s", database, reason));
@@ -413,6 +461,8 @@ shared_enter(int slot, Oid *dboid)
 	{
 		s->pid = MyProcPid;
 		s->started = false;
+		s->state = WORKER_STARTING;
+		s->reason[0] = '\0';
 		*dboid = s->dboid;
 		memset(&s->counters, 0, sizeof(s->counters));
 		s->counters.started_at = MyStartTimestamp;

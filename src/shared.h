@@ -82,6 +82,8 @@ extern void shared_note_changed(const pg_uuid_t *id);
 extern void shared_note_any(void);
 extern bool shared_note_requested(const pg_uuid_t *id);
 extern int	shared_read_slots(WorkerSlot *slots);
+extern int	shared_worker_pids(Datum *pids);
+extern int	shared_n_databases(void);
 extern int	shared_launcher(void);
 extern int	shared_hold(Oid dboid);
 

@@ -271,8 +271,8 @@ read_schedule(DbRows *rows, int *n)
  * a longer interval than holds now, does not put the next sync off for longer
  * than the interval.
  */
-#define INTERVAL_OF_I \
-	"greatest(coalesce(extract(epoch FROM i.poll_interval)::float8, $1), 1)"
+#define INTERVAL_OF_I(p) \
+	"greatest(coalesce(extract(epoch FROM i.poll_interval)::float8, " p "), 1)"
 #define SCHEDULE \
 	"SELECT i.id, CASE WHEN i.sync_status::text = 'syncing' AND i.next_sync_at <> 'infinity'" \
 	"     THEN least({mt4_integrations.next_sync_at>i.next_sync_at}, clock_timestamp())" \
@@ -281,7 +281,7 @@ read_schedule(DbRows *rows, int *n)
 	"   CASE WHEN i.last_attempt IS NULL OR i.next_sync_at = '-infinity' THEN 0" \
 	"     ELSE coalesce(extract(epoch FROM clock_timestamp()" \
 	"       - {mt4_integrations.next_sync_at>nullif(i.next_sync_at, 'infinity')}), 0)::float8 END," \
-	"   " INTERVAL_OF_I "::float8" \
+	"   " INTERVAL_OF_I("$1") "::float8" \
 	"  FROM @mt4_integrations i WHERE i.is_active AND " IN_SHARD("$2", "$3")
 
 static void
@@ -323,80 +323,56 @@ store_schedule_of(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *
 }
 
 /*
- * Brings forward what a clock that was set back, or a longer interval than
- * now, has put off for too long: successes alone, since back-off is meant.
+ * Changes those of the ids in $1 for which a condition on row i holds, waiting for
+ * no row, and tells which it has changed and which it has not, because somebody has
+ * them locked or has changed them meanwhile.
  */
-void
-store_bring_forward(const Catalog *catalog)
+#define CHANGE_FREE(condition, assignments) \
+	"WITH wanted AS (SELECT i.id FROM @mt4_integrations i" \
+	"    WHERE i.id = ANY ($1) AND " condition ")," \
+	"  free AS (SELECT i.id FROM @mt4_integrations i" \
+	"    WHERE i.id IN (SELECT w.id FROM wanted w) AND " condition \
+	"    FOR NO KEY UPDATE SKIP LOCKED)," \
+	"  done AS (UPDATE @mt4_integrations AS i SET " assignments \
+	"    FROM free WHERE i.id = free.id RETURNING i.id)" \
+	" SELECT w.id, d.id IS NOT NULL FROM wanted w LEFT JOIN done d ON d.id = w.id"
+
+/* What was put off for longer than its interval, by row i and the setting in p. */
+#define IS_PUT_OFF(p) \
+	"i.is_active AND i.sync_status::text = 'success'" \
+	" AND i.last_attempt IS NOT NULL AND i.next_sync_at < 'infinity'" \
+	" AND i.paused_until IS NULL" \
+	" AND ({mt4_integrations.last_attempt>i.last_attempt} > clock_timestamp() + interval '1 minute'" \
+	"   AND {mt4_integrations.next_sync_at>i.next_sync_at} > clock_timestamp()" \
+	"     + make_interval(secs => least(" INTERVAL_OF_I(p) " * 1.1, 3e9))" \
+	"   OR {mt4_integrations.next_sync_at>i.next_sync_at}" \
+	"     > {mt4_integrations.last_attempt>i.last_attempt}" \
+	"     + make_interval(secs => least(" INTERVAL_OF_I(p) " * 1.1 + 1, 3e9)))"
+
+/* What rests because its origin did not answer. */
+#define IS_SILENT \
+	"i.is_active AND i.sync_status::text = 'error'" \
+	" AND i.error_code::text IN ('dns', 'connect', 'tls', 'timeout', 'http')" \
+	" AND i.next_sync_at > clock_timestamp() AND i.next_sync_at < 'infinity'" \
+	" AND coalesce({mt4_integrations.paused_until>i.paused_until}, '-infinity') < clock_timestamp()"
+
+/* What says "syncing" and will not be due by itself. */
+#define IS_ORPHAN \
+	"i.sync_status::text = 'syncing' AND (i.is_active IS NOT TRUE OR i.next_sync_at = 'infinity')"
+
+/*
+ * Lists what a clock that was set back, or a longer interval than now, has put
+ * off for too long: successes alone, since back-off is meant.
+ */
+pg_uuid_t *
+store_put_off(const Catalog *catalog, int *n)
 {
 	DbArgs		args = {0};
 
 	db_arg(&args, FLOAT8OID, Float8GetDatum(wfx_poll_interval), false);
-	db_execute(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
-			   catalog_sql(catalog,
-						   "UPDATE @mt4_integrations AS i SET next_sync_at ="
-						   "   {mt4_integrations.next_sync_at<clock_timestamp()"
-						   "     + make_interval(secs => random() * least(" INTERVAL_OF_I ", 3e9))}"
-						   " WHERE i.is_active AND i.sync_status::text = 'success'"
-						   "   AND i.last_attempt IS NOT NULL AND i.next_sync_at < 'infinity'"
-						   "   AND i.paused_until IS NULL"
-						   "   AND ({mt4_integrations.last_attempt>i.last_attempt} > clock_timestamp() + interval '1 minute'"
-						   "     AND {mt4_integrations.next_sync_at>i.next_sync_at} > clock_timestamp()"
-						   "       + make_interval(secs => least(" INTERVAL_OF_I " * 1.1, 3e9))"
-						   "     OR {mt4_integrations.next_sync_at>i.next_sync_at}"
-						   "       > {mt4_integrations.last_attempt>i.last_attempt}"
-						   "       + make_interval(secs => least(" INTERVAL_OF_I " * 1.1 + 1, 3e9)))"));
-}
-
-/*
- * Makes those listed due within so many seconds that rest because their origin
- * did not answer: it does now.  Returns which they are, *n_woken of them.
- */
-pg_uuid_t *
-store_wake_silent(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, double within_s,
-				  int *n_woken)
-{
-	DbArgs		args = {0};
-
-	db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
-	db_arg(&args, FLOAT8OID, Float8GetDatum(within_s), false);
-	return uuid_column(db_query(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
-								catalog_sql(catalog,
-											"UPDATE @mt4_integrations AS i SET next_sync_at ="
-											"   {mt4_integrations.next_sync_at<clock_timestamp()"
-											"     + make_interval(secs => random() * $2)}"
-											" WHERE i.id = ANY ($1) AND i.is_active"
-											"   AND i.sync_status::text = 'error'"
-											"   AND i.error_code::text IN ('dns', 'connect', 'tls', 'timeout', 'http')"
-											"   AND i.next_sync_at > clock_timestamp()"
-											"   AND i.next_sync_at < 'infinity'"
-											"   AND coalesce({mt4_integrations.paused_until>i.paused_until}, '-infinity')"
-											"     < clock_timestamp()"
-											" RETURNING i.id")), n_woken);
-}
-
-/*
- * Puts those listed that are active at the front of the queue.  Waits for no
- * row; returns those that somebody has locked, whose requests are yet to be made.
- */
-pg_uuid_t *
-store_request(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *n_locked)
-{
-	DbArgs		args = {0};
-	DbRows	   *rows;
-
-	db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
-	rows = db_query(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
-					catalog_sql(catalog,
-								"WITH wanted AS (SELECT i.id FROM @mt4_integrations i"
-								"    WHERE i.id = ANY ($1) AND " MAY_BE_REQUESTED "),"
-								"  free AS (SELECT i.id FROM @mt4_integrations i"
-								"    WHERE i.id IN (SELECT w.id FROM wanted w) FOR NO KEY UPDATE SKIP LOCKED),"
-								"  done AS (UPDATE @mt4_integrations AS i SET"
-								"    next_sync_at = {mt4_integrations.next_sync_at<'-infinity'}"
-								"    FROM free WHERE i.id = free.id RETURNING i.id)"
-								" SELECT w.id FROM wanted w WHERE w.id NOT IN (SELECT d.id FROM done d)"));
-	return uuid_column(rows, n_locked);
+	return uuid_column(db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+									   catalog_sql(catalog, "SELECT i.id FROM @mt4_integrations i"
+												   " WHERE " IS_PUT_OFF("$1"))), n);
 }
 
 /*
@@ -406,27 +382,68 @@ store_request(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *n_lo
 pg_uuid_t *
 store_orphans(const Catalog *catalog, int *n)
 {
-	DbRows	   *rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), NULL,
-									   catalog_sql(catalog,
-												   "SELECT i.id FROM @mt4_integrations i"
-												   " WHERE i.sync_status::text = 'syncing'"
-												   "   AND (i.is_active IS NOT TRUE OR i.next_sync_at = 'infinity')"));
-
-	return uuid_column(rows, n);
+	return uuid_column(db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), NULL,
+									   catalog_sql(catalog, "SELECT i.id FROM @mt4_integrations i"
+												   " WHERE " IS_ORPHAN)), n);
 }
 
-/* Takes the word "syncing" from those listed, whose claims the caller holds. */
-void
-store_free_orphans(const Catalog *catalog, const pg_uuid_t *ids, int n)
+/*
+ * Changes those listed that the change is for, waiting for no row.  within_s spreads
+ * what STORE_WAKE_SILENT makes due; for STORE_FREE_ORPHAN the caller holds the
+ * claims.  The rest of what it is for is in *left.
+ */
+pg_uuid_t *
+store_change(const Catalog *catalog, StoreChange change, const pg_uuid_t *ids, int n_ids,
+			 double within_s, int *n_changed, pg_uuid_t **left, int *n_left)
 {
+	static const char *const templates[] = {
+		[STORE_REQUEST] = CHANGE_FREE(MAY_BE_REQUESTED,
+									  "next_sync_at = {mt4_integrations.next_sync_at<'-infinity'}"),
+		[STORE_WAKE_SILENT] = CHANGE_FREE(IS_SILENT,
+										  "next_sync_at = {mt4_integrations.next_sync_at<clock_timestamp()"
+										  " + make_interval(secs => random() * $2)}"),
+		[STORE_BRING_FORWARD] = CHANGE_FREE(IS_PUT_OFF("$2"),
+											"next_sync_at = {mt4_integrations.next_sync_at<clock_timestamp()"
+											" + make_interval(secs => random() * least(" INTERVAL_OF_I("$2") ", 3e9))}"),
+		[STORE_FREE_ORPHAN] = CHANGE_FREE(IS_ORPHAN,
+										  "sync_status = {mt4_integrations.sync_status<'pending'}")
+	};
 	DbArgs		args = {0};
+	DbRows	   *rows;
+	pg_uuid_t  *changed;
 
-	db_arg(&args, UUIDARRAYOID, uuid_array(ids, n), false);
-	db_execute(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
-			   catalog_sql(catalog,
-						   "UPDATE @mt4_integrations SET"
-						   "   sync_status = {mt4_integrations.sync_status<'pending'}"
-						   " WHERE id = ANY ($1) AND sync_status::text = 'syncing'"));
+	db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
+	db_arg(&args, FLOAT8OID, Float8GetDatum(change == STORE_BRING_FORWARD ? wfx_poll_interval : within_s), false);
+	rows = db_query(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+					catalog_sql(catalog, templates[change]));
+	changed = palloc(sizeof(pg_uuid_t) * Max(rows->n, 1));
+	*left = palloc(sizeof(pg_uuid_t) * Max(rows->n, 1));
+	*n_changed = *n_left = 0;
+	for (int r = 0; r < rows->n; r++)
+	{
+		bool		isnull;
+		pg_uuid_t	id = uuid_value(rows, r, 0, &isnull);
+
+		if (DatumGetBool(db_value(rows, r, 1, BOOLOID, &isnull)))
+			changed[(*n_changed)++] = id;
+		else
+			(*left)[(*n_left)++] = id;
+	}
+	return changed;
+}
+
+/*
+ * Puts those listed that are active at the front of the queue.  Waits for no
+ * row; returns those that somebody has locked, whose requests are yet to be made.
+ */
+pg_uuid_t *
+store_request(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *n_locked)
+{
+	pg_uuid_t  *locked;
+	int			n_changed;
+
+	(void) store_change(catalog, STORE_REQUEST, ids, n_ids, 0, &n_changed, &locked, n_locked);
+	return locked;
 }
 
 /*
@@ -480,16 +497,25 @@ store_pause(const Catalog *catalog, const char *endpoint, const char *token)
 	return time_value(rows, 0, 0, &known);
 }
 
-/* How many claims may be taken now, besides those that all sessions hold. */
+/*
+ * How many claims may be taken now, besides those that people's sessions hold; the
+ * workers have a share of their own.
+ */
 int
 store_claims_left(void)
 {
-	DbRows	   *rows = db_query_latest(InvalidOid, NULL,
-									   psprintf("SELECT count(*)::int4 FROM pg_locks"
-												" WHERE locktype = 'advisory' AND objsubid = %d",
-												WFX_CLAIM_CLASS));
+	DbArgs		args = {0};
+	DbRows	   *rows;
+	Datum		pids[SHARED_MAX_DATABASES];
 	bool		isnull;
+	int			n = shared_worker_pids(pids);
 
+	db_arg(&args, INT4ARRAYOID,
+		   PointerGetDatum(construct_array(pids, n, INT4OID, sizeof(int32), true, TYPALIGN_INT)), false);
+	rows = db_query_latest(InvalidOid, &args,
+						   psprintf("SELECT count(*)::int4 FROM pg_locks"
+									" WHERE locktype = 'advisory' AND objsubid = %d AND pid <> ALL ($1)",
+									WFX_CLAIM_CLASS));
 	return Max(claim_capacity() - DatumGetInt32(db_value(rows, 0, 0, INT4OID, &isnull)), 0);
 }
 
@@ -1206,6 +1232,8 @@ refuse(WfxTask *task, const ErrorData *error)
 	task->too_slow = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 	task->dropped = false;
 	task->stale = false;
+	/* what was read of its row has been undone */
+	task->has_next = false;
 }
 
 static bool
@@ -1562,6 +1590,8 @@ typedef struct ClaimWork
 	WfxTask    *tasks;
 	int			n;
 	TimestampTz until;
+	int		   *lock_failures;
+	bool	   *too_slow;		/* NULL: whoever claims cannot come again */
 } ClaimWork;
 
 /* Marks what is not locked of a range, or nothing of it. */
@@ -1592,27 +1622,44 @@ claim_rows(void *arg)
 		work->tasks[DatumGetInt32(db_value(rows, r, 0, INT4OID, &known)) - 1].leased = true;
 }
 
-/* Claims a range, dividing it where one of its rows makes that fail. */
+/* Nothing of a range could be claimed: each of its accounts says why. */
+static void
+refuse_claims(const ClaimWork *work, const ErrorData *error)
+{
+	for (int i = 0; i < work->n; i++)
+	{
+		refuse(&work->tasks[i], error);
+		work->tasks[i].state = TASK_SETTLED;
+	}
+}
+
+/*
+ * Claims a range, dividing it where one of its rows makes that fail.  Where it
+ * takes too long, a caller that can come again is told so instead.
+ */
 static void
 claim_range(ClaimWork work)
 {
 	ErrorData  *error;
 	ClaimWork	half = work;
+	bool		is_slow;
 
 	if (work.n == 0)
 		return;
-	error = db_try(claim_rows, &work, LOCK_WAIT_MS);
+	error = db_try(claim_rows, &work, work.n > 1 ? BATCH_LOCK_WAIT_MS : LOCK_WAIT_MS);
 	if (error == NULL)
 		return;
 	for (int i = 0; i < work.n; i++)
 		work.tasks[i].leased = false;
-	if (work.n == 1 || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	is_slow = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+	if (is_slow && work.n > 1 && work.too_slow != NULL)
 	{
-		for (int i = 0; i < work.n; i++)
-		{
-			refuse(&work.tasks[i], error);
-			work.tasks[i].state = TASK_SETTLED;
-		}
+		*work.too_slow = true;
+		return;
+	}
+	if (work.n == 1 || (is_slow && ++*work.lock_failures > MAX_LOCK_FAILURES))
+	{
+		refuse_claims(&work, error);
 		return;
 	}
 	half.n = work.n / 2;
@@ -1629,14 +1676,18 @@ claim_range(ClaimWork work)
  * noted in the task, so that a later wish of somebody else is recognised.
  *
  * Afterwards a task is leased, or settled with the error that forbids it, or
- * neither: then somebody has its row locked, and it is left for another time.
+ * neither: then somebody has its row locked, and it is left for another time.  With
+ * too_slow (else NULL), it also is where claiming many at once took too long, which
+ * sets *too_slow: then they are to be claimed one by one.
  */
 void
-store_claim(const Catalog *catalog, WfxTask *tasks, int n, double lease_seconds)
+store_claim(const Catalog *catalog, WfxTask *tasks, int n, double lease_seconds, bool *too_slow)
 {
+	int			lock_failures = 0;
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													(int64) (lease_seconds * 1000));
-	ClaimWork	work = {.catalog = catalog, .tasks = tasks, .n = n};
+	ClaimWork	work = {.catalog = catalog, .tasks = tasks, .n = n,
+		.lock_failures = &lock_failures, .too_slow = too_slow};
 
 	/* whole seconds, so that a column of any precision gives back the same */
 	work.until = until - until % USECS_PER_SEC;

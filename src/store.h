@@ -58,6 +58,15 @@ typedef enum StoreMode
 	STORE_WORKER_FINAL			/* the same; what is locked is the account's error */
 } StoreMode;
 
+/* Changes that wait for no row; see store_change(). */
+typedef enum StoreChange
+{
+	STORE_REQUEST,				/* to the front of the queue */
+	STORE_WAKE_SILENT,			/* due soon, what rests because of its origin */
+	STORE_BRING_FORWARD,		/* due within the interval, what was put off */
+	STORE_FREE_ORPHAN			/* not "syncing", what nobody will synchronise */
+} StoreChange;
+
 /* When an integration is due. */
 typedef struct StoreSchedule
 {
@@ -72,20 +81,21 @@ extern StoreSchedule *store_schedule_page(const Catalog *catalog, const pg_uuid_
 										  int limit, int *n);
 extern StoreSchedule *store_schedule_of(const Catalog *catalog, const pg_uuid_t *ids, int n_ids,
 										int *n);
-extern void store_bring_forward(const Catalog *catalog);
-extern pg_uuid_t *store_wake_silent(const Catalog *catalog, const pg_uuid_t *ids, int n_ids,
-									double within_s, int *n_woken);
 extern pg_uuid_t *store_request(const Catalog *catalog, const pg_uuid_t *ids, int n_ids,
 								int *n_locked);
+extern pg_uuid_t *store_put_off(const Catalog *catalog, int *n);
 extern pg_uuid_t *store_orphans(const Catalog *catalog, int *n);
-extern void store_free_orphans(const Catalog *catalog, const pg_uuid_t *ids, int n);
+extern pg_uuid_t *store_change(const Catalog *catalog, StoreChange change, const pg_uuid_t *ids,
+							   int n_ids, double within_s, int *n_changed, pg_uuid_t **left,
+							   int *n_left);
 extern int64 store_prune(const Catalog *catalog, TimestampTz before, int limit);
 extern WfxTask *store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids,
 						   int n_ids, int *n);
 extern TimestampTz store_pause(const Catalog *catalog, const char *endpoint, const char *token);
 extern pg_uuid_t *store_due(const Catalog *catalog, int limit, int *n, int64 *due);
 extern int	store_claims_left(void);
-extern void store_claim(const Catalog *catalog, WfxTask *tasks, int n, double lease_seconds);
+extern void store_claim(const Catalog *catalog, WfxTask *tasks, int n, double lease_seconds,
+						bool *too_slow);
 extern void store_note_observed(const Catalog *catalog, WfxTask *tasks, int n);
 extern void store_results(const Catalog *catalog, WfxTask **tasks, int n, StoreMode mode);
 

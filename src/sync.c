@@ -727,7 +727,8 @@ sync_fetch(const Catalog *catalog, WfxTask *tasks, int n, const SyncOptions *opt
 	sync_library_check();
 	PG_TRY();
 	{
-		engine = sync_open(options, Min(wfx_concurrency, n));
+		engine = sync_open(options, Min(n, options->max_in_flight > 0 ?
+										Min(options->max_in_flight, wfx_concurrency) : wfx_concurrency));
 		sync_add(engine, catalog, tasks, n);
 		while (sync_pending(engine) > 0)
 		{

@@ -18,6 +18,7 @@ typedef struct SyncOptions
 	bool		needs_trader;	/* otherwise the account is only looked at */
 	bool		claims;			/* claim each integration while it is asked for */
 	bool		progress;		/* tell the client once a second */
+	int			max_in_flight;	/* fewer than wfx_mt4.concurrency; 0: not */
 } SyncOptions;
 
 typedef struct SyncEngine SyncEngine;

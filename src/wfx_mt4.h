@@ -181,6 +181,7 @@ extern void claim_release_held(const pg_uuid_t *id);
 extern void claim_release_all(void);
 extern void claim_assignments(void);
 extern int	claim_capacity(void);
+extern int	claim_worker_capacity(int databases);
 
 /*---------------------------------------------------------------------------
  * schedule.c: when to come again
