@@ -139,7 +139,8 @@ note_key(Walk *walk, const char *key)
 		uint64_t   *word = &walk->seen[walk->depth][i / 64];
 		uint64_t	bit = UINT64_C(1) << (i % 64);
 
-		if (strcmp(walk->wanted->items[i], key) != 0)
+		/* most differ in the first character */
+		if (walk->wanted->items[i][0] != key[0] || strcmp(walk->wanted->items[i], key) != 0)
 			continue;
 		if (*word & bit)
 			return false;
@@ -232,7 +233,8 @@ examine_text(const char *text, size_t length, const WfxList *wanted, WfxCause *c
 		return cause_set(cause, WFX_NOT_JSON, "the answer begins with a byte order mark");
 	for (size_t i = 0; i < length;)
 	{
-		size_t		n = cause_utf8_length((const unsigned char *) text + i, length - i);
+		size_t		n = (unsigned char) text[i] < 0x80 ? 1 :
+			cause_utf8_length((const unsigned char *) text + i, length - i);
 
 		if (n == 0)
 			return cause_set(cause, WFX_NOT_JSON, "the answer is not valid UTF-8");
@@ -276,6 +278,23 @@ long_integer(const char *text, size_t left)
 	while (n < left && text[n] >= '0' && text[n] <= '9')
 		n++;
 	return n >= LONG_INTEGER && (n == left || strchr(".eE", text[n]) == NULL) ? n : 0;
+}
+
+/* Is nothing in a text that versions of json-c could disagree about? */
+static bool
+is_portable(const char *text, size_t length)
+{
+	size_t		digits = 0;
+
+	for (size_t i = 0; i < length; i++)
+	{
+		unsigned char c = (unsigned char) text[i];
+
+		digits = c >= '0' && c <= '9' ? digits + 1 : 0;
+		if (c < 0x20 || c >= 0x80 || digits >= LONG_INTEGER)
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -382,11 +401,16 @@ parse(const char *text, size_t length, const WfxList *wanted, json_object **docu
 		return cause_set(cause, WFX_TOO_LARGE, "the answer is larger than 300 MB");
 	if (!examine_text(text, length, wanted, cause))
 		return false;
-	copy = portable_text(text, length, &copied);
-	if (copy == NULL)
-		return cause_set(cause, WFX_INTERNAL, "out of memory");
-	good = parse_portable(copy, copied, document);
-	free(copy);
+	if (is_portable(text, length))
+		good = parse_portable(text, length, document);
+	else
+	{
+		copy = portable_text(text, length, &copied);
+		if (copy == NULL)
+			return cause_set(cause, WFX_INTERNAL, "out of memory");
+		good = parse_portable(copy, copied, document);
+		free(copy);
+	}
 	if (!good)
 		return cause_set(cause, WFX_NOT_JSON, "%s", kind_of_text(text, length));
 	return true;
@@ -933,45 +957,65 @@ test_value(const WfxRule *rule, json_object *value, bool present)
 	return strcmp(json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN), rule->value) == 0;
 }
 
-/* A rule's member is looked for at the top and in everything that wraps an account. */
+/* Does the rule apply to what has that status and message, up to its own test? */
 static bool
-rule_applies(const WfxRule *rule, const WfxProvider *provider, int status,
-			 json_object *document, const char *message)
+rule_is_about(const WfxRule *rule, int status, const char *message)
 {
-	bool		present;
-	json_object *value;
-
-	if (rule->status != status)
-		return false;
-	if (rule->text != NULL && strcasestr(message, rule->text) == NULL)
-		return false;
-	if (rule->test == WFX_TEST_NONE)
-		return true;
-	value = look_up(document, rule->path, &present);
-	if (test_value(rule, value, present))
-		return true;
-	for (int i = 0; i < provider->wrappers.n && rule->path[0] != '/'; i++)
-	{
-		value = look_up(document, provider->wrappers.items[i], &present);
-		if (json_object_is_type(value, json_type_array) && json_object_array_length(value) == 1)
-			value = json_object_array_get_idx(value, 0);
-		value = look_up(value, rule->path, &present);
-		if (test_value(rule, value, present))
-			return true;
-	}
-	return false;
+	return rule->status == status &&
+		(rule->text == NULL || strcasestr(message, rule->text) != NULL);
 }
 
-/* The first rule that makes this answer a failure; NULL if none does. */
+/*
+ * The first of n rules that a place in the document fulfils, n if none does.  Where
+ * that is not the top, a JSON pointer does not begin there.
+ */
+static int
+first_rule(const WfxProvider *provider, int n, int status, const char *message,
+		   json_object *place, bool at_top)
+{
+	for (int i = 0; i < n; i++)
+	{
+		const WfxRule *rule = &provider->rules[i];
+		bool		present;
+		json_object *value;
+
+		if (!rule_is_about(rule, status, message))
+			continue;
+		if (rule->test == WFX_TEST_NONE)
+		{
+			if (at_top)
+				return i;
+			continue;
+		}
+		if (!at_top && rule->path[0] == '/')
+			continue;
+		value = look_up(place, rule->path, &present);
+		if (test_value(rule, value, present))
+			return i;
+	}
+	return n;
+}
+
+/*
+ * The first rule that makes this answer a failure; NULL if none does.  A rule's
+ * member is looked for at the top and in everything that wraps an account.
+ */
 static const WfxRule *
 failing_rule(const WfxProvider *provider, int status, json_object *document, const char *message)
 {
-	for (int i = 0; i < provider->n_rules; i++)
+	int			first = first_rule(provider, provider->n_rules, status, message, document, true);
+
+	for (int i = 0; i < provider->wrappers.n; i++)
 	{
-		if (rule_applies(&provider->rules[i], provider, status, document, message))
-			return &provider->rules[i];
+		bool		present;
+		json_object *value = look_up(document, provider->wrappers.items[i], &present);
+
+		if (json_object_is_type(value, json_type_array) && json_object_array_length(value) == 1)
+			value = json_object_array_get_idx(value, 0);
+		if (json_object_is_type(value, json_type_object) && value != document)
+			first = first_rule(provider, first, status, message, value, false);
 	}
-	return NULL;
+	return first < provider->n_rules ? &provider->rules[first] : NULL;
 }
 
 /* A member of a rule that must be a text; NULL if it is absent. */
