@@ -21,7 +21,8 @@ run_bench() {
 	env TESTDIR="$PWD" TESTDATADIR="$PWD/tmp_check" TESTLOGDIR="$WORK/log" \
 		PG_REGRESS="$PGXS/src/test/regress/pg_regress" \
 		perl -I "$PGXS/src/test/perl" "$1" 3>&1 >"$log" 2>&1 || {
-		tail -n 40 "$log"
+		cp -r tmp_check/log "$WORK/log/servers" 2>/dev/null || true
+		cat "$log" "$WORK"/log/servers/regress_log_* 2>/dev/null | tail -n 40
 		die "$1 failed; the logs are in tmp_check/failed"
 	}
 }

@@ -7,6 +7,8 @@ readonly OLDEST_POSTGRES=15
 readonly CREATECLUSTER=/etc/postgresql-common/createcluster.d
 readonly NO_CLUSTER=$CREATECLUSTER/zz_wfx_mt4.conf
 
+readonly POLICY=/usr/sbin/policy-rc.d
+
 LISTS_READ=
 
 # Only apt needs more rights than the caller has.
@@ -57,6 +59,17 @@ without_new_cluster() (
 	"$@"
 )
 
+# Runs a command that installs a package whose service is not to be started: the
+# benchmarks start an nginx of their own.
+without_services() (
+	if [[ ! -e $POLICY ]]; then
+		trap 'as_root rm -f "$POLICY"' EXIT
+		printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null
+		as_root chmod +x "$POLICY"
+	fi
+	"$@"
+)
+
 # Undoes without_new_cluster, up to directories that are a package's by now.
 allow_clusters() {
 	local dir
@@ -103,7 +116,7 @@ packages_of() {
 		valgrind.sh) echo bison dpkg-dev flex iproute2 libipc-run-perl openssl perl python3 valgrind ;;
 		demo.sh) echo python3 ;;
 		fuzz.sh) echo clang ;;
-		bench.sh) echo libipc-run-perl perl python3 ;;
+		bench.sh) echo curl libipc-run-perl libnginx-mod-http-echo libpq-dev nginx-light openssl perl python3 ;;
 		run.sh) echo iproute2 libipc-run-perl openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
 	esac
 }
@@ -132,7 +145,7 @@ provide_packages() {
 
 	case ${missing[0]-} in
 		'') ;;
-		"postgresql-$PG_MAJOR") without_new_cluster install_packages "${missing[@]}" ;;
-		*) install_packages "${missing[@]}" ;;
+		"postgresql-$PG_MAJOR") without_services without_new_cluster install_packages "${missing[@]}" ;;
+		*) without_services install_packages "${missing[@]}" ;;
 	esac
 }
