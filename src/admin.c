@@ -336,10 +336,16 @@ Datum
 wfx_mt4_request_sync(PG_FUNCTION_ARGS)
 {
 	DbArgs		args = {0};
+	Catalog    *catalog;
 	int64		queued;
 
+	check_may_write("wfx_mt4_request_sync()");
+	catalog = catalog_open();
+	/* it returns at once, whatever is being done to the history */
+	catalog_lock_table(catalog, TABLE_INTEGRATIONS);
+	catalog_check_code(catalog, TABLE_INTEGRATIONS);
 	pass_argument(&args, fcinfo, 0, UUIDOID);
-	queued = execute(open_for_writing("wfx_mt4_request_sync()", TABLE_INTEGRATIONS), TABLE_INTEGRATIONS, &args,
+	queued = execute(catalog, TABLE_INTEGRATIONS, &args,
 					 "UPDATE @mt4_integrations SET"
 					 "   next_sync_at = {mt4_integrations.next_sync_at<'-infinity'}"
 					 " WHERE is_active AND CASE WHEN $1 IS NULL"

@@ -15,6 +15,8 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/syscache.h"
 
 #include "catalog.h"
 
@@ -32,7 +34,7 @@ static const char *const table_names[CATALOG_TABLES] = {
 static void
 read_tables(Catalog *catalog)
 {
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
 
 	db_arg(&args, TEXTOID, CStringGetTextDatum(wfx_schema), false);
@@ -304,6 +306,14 @@ catalog_sql(const Catalog *catalog, const char *template)
 	return sql.data;
 }
 
+/* Locks a table, whose triggers and owner then stay what they are. */
+void
+catalog_lock_table(const Catalog *catalog, CatalogTable table)
+{
+	db_execute(catalog->tables[table].owner, NULL,
+			   psprintf("LOCK TABLE %s IN ROW EXCLUSIVE MODE", catalog->tables[table].name));
+}
+
 /*
  * Waits until no other session has a table from first on locked against writing.
  * While these locks are held, until the transaction ends, nobody can give the
@@ -313,8 +323,7 @@ void
 catalog_lock_tables(const Catalog *catalog, CatalogTable first)
 {
 	for (int t = first; t < CATALOG_TABLES; t++)
-		db_execute(catalog->tables[t].owner, NULL,
-				   psprintf("LOCK TABLE %s IN ROW EXCLUSIVE MODE", catalog->tables[t].name));
+		catalog_lock_table(catalog, t);
 }
 
 /* The tables from first on that superusers own, as an array of oid; *n of them. */
@@ -342,7 +351,7 @@ superusers_tables(const Catalog *catalog, CatalogTable first, int *n)
 DbRows *
 catalog_foreign_code(const Catalog *catalog, CatalogTable first)
 {
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 	int			n;
 	Datum		relids = superusers_tables(catalog, first, &n);
 
@@ -377,18 +386,90 @@ catalog_foreign_code(const Catalog *catalog, CatalogTable first)
 						   "       JOIN ours o ON o.oid = x.indrelid WHERE x.indexrelid = d.objid))) LIMIT 100");
 }
 
+/* Counts what may have changed whose code runs where. */
+static uint64 changes;
+
+static void
+on_relation_change(Datum arg, Oid relid)
+{
+	changes++;
+}
+
+static void
+on_catalog_change(Datum arg, int cache, uint32 hash)
+{
+	changes++;
+}
+
+/*
+ * Begins to count.  A trigger, rule, default, check, index or parent of a table is
+ * its relation's change; the owners are those of the others.
+ */
+static void
+watch_changes(void)
+{
+	static const int caches[] = {PROCOID, OPEROID, TYPEOID, AUTHOID};
+	static bool watching = false;
+
+	if (watching)
+		return;
+	CacheRegisterRelcacheCallback(on_relation_change, (Datum) 0);
+	for (int i = 0; i < lengthof(caches); i++)
+		CacheRegisterSyscacheCallback(caches[i], on_catalog_change, (Datum) 0);
+	watching = true;
+}
+
+/* The tables in which nothing was found, and when. */
+typedef struct CheckedCode
+{
+	uint64		changes;
+	CatalogTable first;
+	Oid			relids[CATALOG_TABLES];
+	Oid			owners[CATALOG_TABLES];
+} CheckedCode;
+
+static CheckedCode checked = {.first = CATALOG_TABLES};
+
+/* Was nothing found in these tables, and has nothing changed since? */
+static bool
+is_checked(const Catalog *catalog, CatalogTable first)
+{
+	if (checked.first > first || checked.changes != changes)
+		return false;
+	for (int t = first; t < CATALOG_TABLES; t++)
+	{
+		if (checked.relids[t] != catalog->tables[t].relid || checked.owners[t] != catalog->tables[t].owner)
+			return false;
+	}
+	return true;
+}
+
 /* Refuses such code in the tables from first on. */
 void
 catalog_check_code(const Catalog *catalog, CatalogTable first)
 {
-	DbRows	   *rows = catalog_foreign_code(catalog, first);
+	DbRows	   *rows;
+	CheckedCode now = {.first = first};
 
+	watch_changes();
+	/* of what has been committed by others, too */
+	AcceptInvalidationMessages();
+	if (is_checked(catalog, first))
+		return;
+	now.changes = changes;
+	rows = catalog_foreign_code(catalog, first);
 	if (rows->n > 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("%s runs code of role \"%s\" with a superuser's rights",
 					   db_text(rows, 0, 0), db_text(rows, 0, 1)),
 				errhint("Give what runs to the owner of the table, or the table to a role without superuser rights."));
+	for (int t = first; t < CATALOG_TABLES; t++)
+	{
+		now.relids[t] = catalog->tables[t].relid;
+		now.owners[t] = catalog->tables[t].owner;
+	}
+	checked = now;
 }
 
 /*---------------------------------------------------------------------------

@@ -54,6 +54,7 @@ extern void catalog_read_providers(Catalog *catalog);
 extern void catalog_close(Catalog *catalog);
 extern const char *catalog_table_name(CatalogTable table);
 extern Oid	catalog_owner(const Catalog *catalog, CatalogTable table);
+extern void catalog_lock_table(const Catalog *catalog, CatalogTable table);
 extern void catalog_lock_tables(const Catalog *catalog, CatalogTable first);
 extern DbRows *catalog_foreign_code(const Catalog *catalog, CatalogTable first);
 extern void catalog_check_code(const Catalog *catalog, CatalogTable first);

@@ -18,11 +18,9 @@
 #define PORTION_MAX 1000
 #define CLAIMS_MAX	100
 
-/* A chore that fails with so many rows in a row is left undone. */
-#define FAILURES_MAX 10
-
-/* When what was locked is tried again. */
+/* When what was locked is tried again, and when it goes on after a row that took long. */
 #define LOCKED_US INT64CONST(1000000)
+#define SLOW_US (10 * WORK_LIMIT_MS * INT64CONST(1000))
 
 /* History is pruned that often, so many rows at a time with so long a rest between. */
 #define PRUNE_US	(600 * INT64CONST(1000000))
@@ -37,14 +35,12 @@ typedef struct Chore
 	int			done;			/* of them */
 	int			kept;			/* of these, locked: they are in front */
 	int			portion;		/* how many to take next */
-	int			failures;		/* in a row, of single rows */
 	bool		told;			/* of a failure */
 	double		within_s;
 	int64		next_us;
 } Chore;
 
 static const char *const change_names[] = {
-	[STORE_REQUEST] = "could not queue syncs",
 	[STORE_WAKE_SILENT] = "could not bring forward accounts of an endpoint that answers again",
 	[STORE_BRING_FORWARD] = "could not bring forward accounts that were put off for too long",
 	[STORE_FREE_ORPHAN] = "could not reset the status of accounts that are not active"
@@ -142,30 +138,23 @@ change_portion(void *arg)
 	ids_add(&portion->locked, left, n_left);
 }
 
-/* Fewer next time; a row that fails alone is passed over. */
+/* One at a time from now on; a row that fails alone is passed over. */
 static void
 note_failure(Chore *chore, Portion *portion, const ErrorData *error)
 {
-	bool		is_lock = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-
+	chore->portion = 1;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		chore->next_us = http_clock() + SLOW_US;
 	if (portion->n > 1)
-	{
-		chore->portion = 1;
 		return;
-	}
-	if (is_lock)
+	chore->done++;
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 		chore->ids[chore->kept++] = portion->ids[0];
 	else if (!chore->told)
 	{
 		worker_log_undone(change_names[chore->change], error);
 		chore->told = true;
 	}
-	chore->done++;
-	if (++chore->failures < FAILURES_MAX)
-		return;
-	/* what is not done has its own time, or does no harm */
-	chore->done = chore->n;
-	chore->kept = 0;
 }
 
 static void
@@ -173,7 +162,6 @@ note_success(Worker *worker, Chore *chore, const Portion *portion)
 {
 	for (int i = 0; i < portion->n_changed; i++)
 		intake_look_again(worker, &portion->changed[i]);
-	chore->failures = 0;
 	chore->done += portion->n;
 	/* never more than are done, so that nothing is overwritten that is to come */
 	memcpy(&chore->ids[chore->kept], portion->locked.ids, sizeof(pg_uuid_t) * portion->locked.n);
@@ -206,6 +194,8 @@ do_chore(Worker *worker)
 	Portion		portion = {.catalog = worker_catalog(), .chore = chore};
 	ErrorData  *error;
 
+	/* a lock on the table is no row's matter */
+	catalog_lock_table(portion.catalog, TABLE_INTEGRATIONS);
 	portion.ids = &chore->ids[chore->done];
 	portion.n = Min(chore->n - chore->done,
 					Min(chore->portion, chore->change == STORE_FREE_ORPHAN ? CLAIMS_MAX : PORTION_MAX));
@@ -220,7 +210,7 @@ do_chore(Worker *worker)
 	/* what was locked once more, and so on until it is not */
 	chore->n = chore->kept;
 	chore->done = chore->kept = 0;
-	chore->next_us = http_clock() + LOCKED_US;
+	chore->next_us = Max(chore->next_us, http_clock() + LOCKED_US);
 	if (chore->n > 0)
 		return;
 	worker->chores = list_delete_ptr(worker->chores, chore);

@@ -10,14 +10,17 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
@@ -87,6 +90,8 @@ enter(Scope *scope, Oid role)
 	scope->nest_level = NewGUCNestLevel();
 	set_locally("search_path", "pg_catalog, pg_temp");
 	set_locally("row_security", "off");
+	/* what is run here is short; compiling it would take longer */
+	set_locally("jit", "off");
 }
 
 static void
@@ -108,6 +113,114 @@ db_arg(DbArgs *args, Oid type, Datum value, bool isnull)
 	args->n++;
 }
 
+/*---------------------------------------------------------------------------
+ * Plans that are kept
+ *---------------------------------------------------------------------------
+ */
+
+/* More texts than there are statements: tables were moved or changed again and again. */
+#define MAX_PLANS 100
+
+typedef struct KeptPlan
+{
+	uint64		key;			/* hash of the text and the types, first */
+	char	   *sql;
+	SPIPlanPtr	plan;
+} KeptPlan;
+
+static HTAB *plans;
+
+static void
+forget_plans(void)
+{
+	HASH_SEQ_STATUS status;
+	KeptPlan   *kept;
+
+	hash_seq_init(&status, plans);
+	while ((kept = hash_seq_search(&status)) != NULL)
+	{
+		SPI_freeplan(kept->plan);
+		pfree(kept->sql);
+		(void) hash_search(plans, &kept->key, HASH_REMOVE, NULL);
+	}
+}
+
+static uint64
+plan_key(const DbArgs *args, const char *sql)
+{
+	return hash_bytes_extended((const unsigned char *) sql, (int) strlen(sql),
+							   hash_bytes_extended((const unsigned char *) args->types,
+												   (int) (sizeof(Oid) * args->n), 0));
+}
+
+/* Prepares a statement and keeps it in the place of that key. */
+static SPIPlanPtr
+keep_plan(uint64 key, DbArgs *args, const char *sql)
+{
+	SPIPlanPtr	plan = SPI_prepare_cursor(sql, args->n, args->types, CURSOR_OPT_GENERIC_PLAN);
+	char	   *copy = MemoryContextStrdup(TopMemoryContext, sql);
+	KeptPlan   *kept;
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare a statement: %s", SPI_result_code_string(SPI_result));
+	kept = hash_search(plans, &key, HASH_ENTER, NULL);
+	kept->sql = copy;
+	kept->plan = plan;
+	SPI_keepplan(plan);
+	return plan;
+}
+
+/* The plan of a statement, from an earlier time where there is one. */
+static SPIPlanPtr
+find_plan(DbArgs *args, const char *sql)
+{
+	HASHCTL		control = {.keysize = sizeof(uint64), .entrysize = sizeof(KeptPlan), .hcxt = TopMemoryContext};
+	uint64		key = plan_key(args, sql);
+	KeptPlan   *kept;
+
+	if (plans == NULL)
+		plans = hash_create("wfx_mt4 plans", 32, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	kept = hash_search(plans, &key, HASH_FIND, NULL);
+	if (kept != NULL && strcmp(kept->sql, sql) == 0)
+		return kept->plan;
+	if (kept != NULL || hash_get_num_entries(plans) >= MAX_PLANS)
+		forget_plans();
+	return keep_plan(key, args, sql);
+}
+
+/*
+ * Plans a statement where that has not been done, or does not hold any more.  What is
+ * kept must suit tables that have grown since, so rows are found by their keys
+ * whatever the size.
+ */
+static void
+make_plan(SPIPlanPtr plan)
+{
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+	int			nest_level;
+
+	if (source->is_valid && source->gplan != NULL && source->gplan->is_valid)
+		return;
+	nest_level = NewGUCNestLevel();
+	set_locally("enable_seqscan", "off");
+	ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), CurrentResourceOwner);
+	AtEOXact_GUC(false, nest_level);
+}
+
+static int
+run_kept(DbArgs *args, const char *sql, bool read_only)
+{
+	SPIPlanPtr	plan = find_plan(args, sql);
+
+	make_plan(plan);
+	return SPI_execute_plan(plan, args->values, args->nulls, read_only, 0);
+}
+
+/*---------------------------------------------------------------------------
+ * Statements
+ *---------------------------------------------------------------------------
+ */
+
 /* Runs a statement inside an SPI connection; raises what it raises. */
 static void
 run(DbArgs *args, const char *sql, bool read_only)
@@ -120,8 +233,11 @@ run(DbArgs *args, const char *sql, bool read_only)
 	depth++;
 	PG_TRY();
 	{
-		rc = SPI_execute_with_args(sql, args->n, args->types, args->values, args->nulls,
-								   read_only, 0);
+		if (args->kept)
+			rc = run_kept(args, sql, read_only);
+		else
+			rc = SPI_execute_with_args(sql, args->n, args->types, args->values, args->nulls,
+									   read_only, 0);
 	}
 	PG_FINALLY();
 	{
@@ -173,6 +289,9 @@ query(Oid role, DbArgs *args, const char *sql, bool read_only)
 /*
  * Runs a statement as that role and returns its rows (of RETURNING too) in the
  * current context.  Raises what the statement raises.
+ *
+ * args->kept is for statements that are run again and again with other values: they
+ * are planned once for each process and not for the values at hand.
  */
 DbRows *
 db_query(Oid role, DbArgs *args, const char *sql)
@@ -270,6 +389,26 @@ limit_lock_wait(int lock_timeout_ms)
 	set_locally("lock_timeout", text);
 }
 
+/* Ends the limit of a piece of work; what it may have set off late hits nothing else. */
+static void
+end_work_limit(void)
+{
+	if (work_limit_ms > 0)
+		db_forget_timeouts();
+}
+
+/*
+ * Forgets what statement_timeout and lock_timeout may have set off.  For processes
+ * in which nothing else cancels anything.
+ */
+void
+db_forget_timeouts(void)
+{
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	disable_timeout(LOCK_TIMEOUT, false);
+	QueryCancelPending = false;
+}
+
 /*
  * Does some work in a subtransaction, waiting for any one lock at most that
  * long.  Returns NULL when it is done, or the error (in the current context)
@@ -292,15 +431,15 @@ db_try(DbWork work, void *arg, int lock_timeout_ms)
 		if (work_limit_ms > 0)
 			enable_timeout_after(STATEMENT_TIMEOUT, work_limit_ms);
 		work(arg);
-		if (work_limit_ms > 0)
-			disable_timeout(STATEMENT_TIMEOUT, false);
+		/* work that looked for no interrupt was too long all the same */
+		CHECK_FOR_INTERRUPTS();
+		end_work_limit();
 		AtEOXact_GUC(false, nest_level);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
-		if (work_limit_ms > 0)
-			disable_timeout(STATEMENT_TIMEOUT, false);
+		end_work_limit();
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -359,15 +498,23 @@ db_end_procedure(void)
 	SPI_finish();
 }
 
-/* Begins a transaction of a process that has none; read committed. */
+/*
+ * Begins a transaction of a process that has none; read committed.  No lock is
+ * waited for longer than that.
+ */
 void
-db_begin(void)
+db_begin(int lock_timeout_ms)
 {
+	char		text[32];
+
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	XactIsoLevel = XACT_READ_COMMITTED;
 	/* statements such as SET CONSTRAINTS want one; each takes a newer one itself */
 	PushActiveSnapshot(GetTransactionSnapshot());
+	snprintf(text, sizeof(text), "%d", lock_timeout_ms);
+	(void) set_config_option("lock_timeout", text, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
 }
 
 /* Commits it. */

@@ -25,6 +25,7 @@ typedef struct DbRows
 #define DB_MAX_ARGS 40
 typedef struct DbArgs
 {
+	bool		kept;			/* the plan is kept for the next time; see db_query() */
 	int			n;
 	Oid			types[DB_MAX_ARGS];
 	Datum		values[DB_MAX_ARGS];
@@ -52,7 +53,8 @@ extern ErrorData *db_try(DbWork work, void *arg, int lock_timeout_ms);
 extern void db_return_rows(FunctionCallInfo fcinfo, Oid role, DbArgs *args, const char *sql);
 extern bool db_is_working(void);
 extern void db_limit_work(int milliseconds);
-extern void db_begin(void);
+extern void db_begin(int lock_timeout_ms);
+extern void db_forget_timeouts(void);
 extern void db_end(void);
 extern void db_begin_procedure(void);
 extern void db_commit(void);

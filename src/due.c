@@ -16,8 +16,9 @@
  */
 #define LEASE_S(n) (60.0 + 3 * wfx_request_timeout / 1000.0 + (n) * 0.01)
 
-static int
-compare_ids(const void *a, const void *b)
+/* For qsort() and bsearch() of ids. */
+int
+due_compare_ids(const void *a, const void *b)
 {
 	return memcmp(a, b, UUID_LEN);
 }
@@ -30,11 +31,11 @@ release_others(pg_uuid_t *claimed, int n_claimed, const WfxTask *tasks, int n, W
 
 	if (n == n_claimed)
 		return;
-	qsort(claimed, n_claimed, sizeof(pg_uuid_t), compare_ids);
+	qsort(claimed, n_claimed, sizeof(pg_uuid_t), due_compare_ids);
 	for (int i = 0; i < n; i++)
 	{
 		pg_uuid_t  *found = bsearch(&tasks[i].integration->id, claimed, n_claimed,
-									sizeof(pg_uuid_t), compare_ids);
+									sizeof(pg_uuid_t), due_compare_ids);
 
 		if (found != NULL)
 			kept[found - claimed] = true;

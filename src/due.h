@@ -8,6 +8,7 @@
 
 #include "store.h"
 
+extern int	due_compare_ids(const void *a, const void *b);
 extern void due_restrict(const Catalog *catalog);
 extern WfxTask *due_claim(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int limit,
 						  WfxClaim kind, int *n);

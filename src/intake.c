@@ -24,8 +24,8 @@
 #define PAGE_ROWS 5000
 #define SCAN_US INT64CONST(1000000)
 
-/* No list of transactions. */
-#define UNKNOWN_PREPARED "?"
+/* How long a step tries to queue one account after the other. */
+#define ASKED_US (200 * INT64CONST(1000))
 
 /* How often prepared transactions are looked at while there are any. */
 #define PREPARED_US INT64CONST(1000000)
@@ -67,10 +67,10 @@ intake_start(Worker *worker)
 	ids_create(&worker->asked, worker->context);
 	ids_create(&worker->suspects, worker->context);
 	worker->troubles = hash_create("wfx_mt4 troubles", 16, &troubles, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	worker->prepared = "";
 	worker->starting = worker->scanning = true;
 	worker->scanned_us = http_clock();
-	/* COMMIT PREPARED of what was prepared before tells nobody */
+	/* what was prepared before this worker came */
+	worker->prepared = MemoryContextStrdup(worker->context, "");
 	worker->prepared_us = max_prepared_xacts > 0 ? worker->scanned_us : 0;
 }
 
@@ -188,7 +188,26 @@ scan_page(Worker *worker)
 	if (worker->scanning)
 		worker->position = rows[n - 1].id;
 	else
+	{
 		worker->starting = false;
+		queue_forget_origins(worker->queue, worker_now(worker));
+	}
+}
+
+/* Forgets what is known against those that were to be read and are gone. */
+static void
+forget_troubles(Worker *worker, const StoreSchedule *rows, int n)
+{
+	for (int i = 0; i < worker->look.n && hash_get_num_entries(worker->troubles) > 0; i++)
+	{
+		Trouble    *trouble = intake_trouble(worker, &worker->look.ids[i], false);
+		bool		found = false;
+
+		for (int r = 0; trouble != NULL && r < n && !found; r++)
+			found = due_compare_ids(&rows[r].id, &trouble->id) == 0;
+		if (trouble != NULL && !found)
+			(void) hash_search(worker->troubles, &worker->look.ids[i], HASH_REMOVE, NULL);
+	}
 }
 
 /* A step: reads again what was noted; what is gone is forgotten. */
@@ -202,6 +221,7 @@ look_at_changed(Worker *worker)
 	for (int i = 0; i < worker->look.n; i++)
 		queue_drop(worker->queue, &worker->look.ids[i]);
 	put_rows(worker, rows, n);
+	forget_troubles(worker, rows, n);
 	worker->look.n = 0;
 }
 
@@ -224,6 +244,14 @@ begin_scan(Worker *worker)
 	worker->scanned_us = http_clock();
 }
 
+static void
+forget_prepared(Worker *worker)
+{
+	if (worker->prepared != NULL)
+		pfree(worker->prepared);
+	worker->prepared = NULL;
+}
+
 /*
  * A step: COMMIT PREPARED tells nobody, so look as long as there are transactions
  * that wait for it, and read the table when one of them has gone.
@@ -237,9 +265,10 @@ look_at_prepared(Worker *worker)
 	const char *prepared = db_text(rows, 0, 0);
 
 	worker->prepared_us = prepared[0] != '\0' ? http_clock() + PREPARED_US : 0;
-	if (strcmp(prepared, worker->prepared) == 0)
+	if (worker->prepared != NULL && strcmp(prepared, worker->prepared) == 0)
 		return;
 	worker->scan_again = true;
+	forget_prepared(worker);
 	worker->prepared = MemoryContextStrdup(worker->context, prepared);
 }
 
@@ -281,7 +310,7 @@ intake_take_news(Worker *worker)
 	if (news.prepared)
 	{
 		/* it may have been committed before it is looked at */
-		worker->prepared = UNKNOWN_PREPARED;
+		forget_prepared(worker);
 		if (worker->prepared_us == 0)
 			worker->prepared_us = http_clock() + PREPARED_US;
 	}
@@ -325,18 +354,27 @@ try_to_queue(Worker *worker, Catalog *catalog, const pg_uuid_t *ids, int n, Erro
 
 /*
  * A step: queues what was noted; what is locked stays for later.  Where that
- * fails, each is tried by itself, so that one whose trigger raises is given up alone.
+ * fails, each is tried by itself, so that one whose trigger raises is given up alone;
+ * what there is no time for is left for the next step.
  */
 static void
 queue_asked(Worker *worker)
 {
 	Catalog    *catalog = worker_catalog();
+	int64		end_us = http_clock() + ASKED_US;
 	ErrorData  *error;
 
+	/* a lock on the table is no row's matter */
+	catalog_lock_table(catalog, TABLE_INTEGRATIONS);
 	if (try_to_queue(worker, catalog, worker->asked.ids, worker->asked.n, &error))
 		return;
 	for (int i = 0; i < worker->asked.n; i++)
 	{
+		if (i > 0 && http_clock() >= end_us)
+		{
+			ids_add(&still_asked, &worker->asked.ids[i], worker->asked.n - i);
+			break;
+		}
 		if (try_to_queue(worker, catalog, &worker->asked.ids[i], 1, &error))
 			continue;
 		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
@@ -346,11 +384,28 @@ queue_asked(Worker *worker)
 	}
 }
 
+/* Takes out what is asked for more than once. */
+static void
+unite_asked(IdList *asked)
+{
+	int			n = 0;
+
+	qsort(asked->ids, asked->n, sizeof(pg_uuid_t), due_compare_ids);
+	for (int i = 0; i < asked->n; i++)
+	{
+		if (n == 0 || due_compare_ids(&asked->ids[n - 1], &asked->ids[i]) != 0)
+			asked->ids[n++] = asked->ids[i];
+	}
+	asked->n = n;
+}
+
 /* Queues what was asked for; false where the service has to end. */
 static bool
 work_on_asked(Worker *worker)
 {
 	StepResult	result;
+
+	unite_asked(&worker->asked);
 
 	worker->asked_us = http_clock() + BUSY_US;
 	ids_create(&still_asked, worker->context);
@@ -397,12 +452,6 @@ claim_taken(Worker *worker)
 	claimed->tasks = tasks;
 }
 
-static int
-compare_ids(const void *a, const void *b)
-{
-	return memcmp(a, b, UUID_LEN);
-}
-
 /* Gives one back that was taken and is not claimed. */
 static void
 give_back(Worker *worker, const pg_uuid_t *id)
@@ -426,10 +475,10 @@ give_back_unclaimed(Worker *worker)
 
 	for (int i = 0; i < n; i++)
 		ours[i] = claimed_now->tasks[i].integration->id;
-	qsort(ours, n, sizeof(pg_uuid_t), compare_ids);
+	qsort(ours, n, sizeof(pg_uuid_t), due_compare_ids);
 	for (int i = 0; i < n_taken; i++)
 	{
-		if (bsearch(&taken[i], ours, n, sizeof(pg_uuid_t), compare_ids) == NULL)
+		if (bsearch(&taken[i], ours, n, sizeof(pg_uuid_t), due_compare_ids) == NULL)
 			give_back(worker, &taken[i]);
 	}
 	pfree(ours);
@@ -544,7 +593,8 @@ intake_next(const Worker *worker)
 {
 	int64		next = PG_INT64_MAX;
 
-	if (worker->look.n > 0 || worker->scanning || worker->suspects.n > 0)
+	/* nothing is claimed while the service ends */
+	if (worker->look.n > 0 || worker->scanning || (worker->suspects.n > 0 && !worker->ending))
 		return 0;
 	if (worker->scan_again)
 		next = Min(next, worker->scanned_us + SCAN_US);

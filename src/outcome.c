@@ -94,10 +94,15 @@ outcome_of(const WfxTask *task)
 		case WFX_DNS:
 		case WFX_CONNECT:
 		case WFX_TLS:
-		case WFX_TIMEOUT:
 			return QUEUE_SILENT;
+		case WFX_TIMEOUT:
+			return QUEUE_DOUBTFUL;
+		case WFX_NOT_CONNECTED:
+			/* the provider is up, the account's terminal is not */
+			return QUEUE_ANSWERED;
 		default:
-			return task->http_status >= 500 ? QUEUE_SILENT : QUEUE_ANSWERED;
+			/* with a pause it is the token that is too much */
+			return task->http_status >= 500 && task->pause_until == 0 ? QUEUE_DOUBTFUL : QUEUE_ANSWERED;
 	}
 }
 
@@ -108,7 +113,6 @@ outcome_of(const WfxTask *task)
 
 static WfxTask *storing[STORE_MAX];
 static int	n_storing;
-static StoreMode store_mode;
 
 /* A step: stores what was chosen. */
 static void
@@ -118,7 +122,7 @@ store_chosen(Worker *worker)
 
 	/* storing re-arranges its list */
 	memcpy(tasks, storing, sizeof(WfxTask *) * n_storing);
-	store_results(worker_catalog(), tasks, n_storing, store_mode);
+	store_results(worker_catalog(), tasks, n_storing, STORE_WORKER);
 }
 
 /*
@@ -131,16 +135,19 @@ choose(Worker *worker)
 	bool		alone = worker->n_alone > 0 &&
 		(worker->alone_next || worker->n_alone == worker->n_settled);
 	int			max = alone ? 1 : worker->store_max;
+	int64		now = http_clock();
 
 	worker->alone_next = !alone;
 	n_storing = 0;
 	for (int i = 0; i < worker->n_settled && n_storing < max; i++)
 	{
-		if (worker->settled[i]->alone == alone)
-			storing[n_storing++] = worker->settled[i];
+		WfxTask    *task = worker->settled[i];
+
+		if (task->alone != alone)
+			continue;
+		task->last_try = task->deferred_us > 0 && now - task->deferred_us > GIVE_UP_US;
+		storing[n_storing++] = task;
 	}
-	store_mode = storing[0]->deferred_us > 0 && http_clock() - storing[0]->deferred_us > GIVE_UP_US ?
-		STORE_WORKER_FINAL : STORE_WORKER;
 }
 
 /* Fewer at once where many together took too long, more where there is time. */
@@ -162,7 +169,7 @@ static void
 note_trouble(Worker *worker, const WfxTask *task)
 {
 	const pg_uuid_t *id = &task->integration->id;
-	bool		unwritten = task->not_stored && !task->has_next;
+	bool		unwritten = task->not_stored && !task->has_next && !task->dropped;
 	Trouble    *trouble = intake_trouble(worker, id, task->too_slow || unwritten);
 
 	if (trouble == NULL)

@@ -27,6 +27,9 @@
 /* Failures in a row, without any answer between, that make an origin silent. */
 #define BREAKER_FAILURES	5
 
+/* As long as an origin answers others, what fails there is the account's matter. */
+#define DOUBT_US			(10 * INT64CONST(1000000))
+
 /* A silent origin without accounts is told of so much longer, in microseconds. */
 #define FORGOTTEN_US		(10 * INT64CONST(1000000))
 
@@ -81,7 +84,8 @@ struct DueQueue
 	int			max_heap;
 	int64		n_due;
 	Origin	   *ring;			/* the origin whose turn it is */
-	int			n_silent;		/* origins */
+	int			n_peopled;		/* origins with integrations */
+	int			n_silent;		/* origins that do not answer */
 };
 
 DueQueue *
@@ -281,13 +285,13 @@ ripen(DueQueue *queue, TimestampTz now)
 
 /* NULL: it is about to be forgotten. */
 static void
-set_origin(Entry *entry, Origin *origin)
+set_origin(DueQueue *queue, Entry *entry, Origin *origin)
 {
-	if (entry->origin != NULL)
-		entry->origin->n_known--;
+	if (entry->origin != NULL && --entry->origin->n_known == 0)
+		queue->n_peopled--;
 	entry->origin = origin;
-	if (origin != NULL)
-		origin->n_known++;
+	if (origin != NULL && origin->n_known++ == 0)
+		queue->n_peopled++;
 }
 
 static void
@@ -325,7 +329,7 @@ queue_put(DueQueue *queue, const pg_uuid_t *id, TimestampTz due, const char *ori
 		return;
 	detach(queue, entry);
 	entry->due = due;
-	set_origin(entry, find_origin(queue, origin));
+	set_origin(queue, entry, find_origin(queue, origin));
 	heap_add(queue, entry);
 }
 
@@ -338,7 +342,7 @@ queue_drop(DueQueue *queue, const pg_uuid_t *id)
 	if (entry == NULL || entry->state == ENTRY_BUSY)
 		return;
 	detach(queue, entry);
-	set_origin(entry, NULL);
+	set_origin(queue, entry, NULL);
 	hash_search(queue->entries, id, HASH_REMOVE, NULL);
 }
 
@@ -351,7 +355,7 @@ origin_limit(const DueQueue *queue, const Origin *origin)
 	if (origin->failures >= BREAKER_FAILURES)
 		return 1;
 	/* others must get a turn beside one that lets everybody wait */
-	if (hash_get_num_entries(queue->origins) > 1)
+	if (queue->n_peopled > 1)
 		limit = Max(1, (int) (limit * ORIGIN_SHARE));
 	return queue->limits.per_origin > 0 ? Min(limit, queue->limits.per_origin) : limit;
 }
@@ -409,6 +413,19 @@ silence(const DueQueue *queue, const Origin *origin)
 }
 
 /*
+ * Does an outcome tell that the origin does not answer?  What was sent before
+ * another's answer, or before the silence, says nothing.
+ */
+static bool
+says_silence(const Origin *origin, QueueOutcome outcome, TimestampTz taken, TimestampTz now)
+{
+	if (outcome == QUEUE_DOUBTFUL && now - origin->answered < DOUBT_US)
+		return false;
+	return (outcome == QUEUE_DOUBTFUL || outcome == QUEUE_SILENT) &&
+		taken > origin->answered && origin->silent_until <= now;
+}
+
+/*
  * Gives back one that was taken; queue_put() says when it is due again, otherwise
  * it is forgotten.  Returns the name of its origin if that was silent and has just
  * answered, else NULL.
@@ -426,7 +443,7 @@ queue_done(DueQueue *queue, const pg_uuid_t *id, QueueOutcome outcome, Timestamp
 	origin = entry->origin;
 	taken = entry->taken;
 	origin->in_flight--;
-	set_origin(entry, NULL);
+	set_origin(queue, entry, NULL);
 	hash_search(queue->entries, id, HASH_REMOVE, NULL);
 	was_silent = origin->failures >= BREAKER_FAILURES;
 	if (outcome == QUEUE_ANSWERED)
@@ -437,9 +454,7 @@ queue_done(DueQueue *queue, const pg_uuid_t *id, QueueOutcome outcome, Timestamp
 		queue->n_silent -= was_silent;
 		return was_silent ? origin->name : NULL;
 	}
-	/* what was sent before another's answer, or before the silence, says nothing */
-	if (outcome == QUEUE_SILENT && taken > origin->answered && origin->silent_until <= now &&
-		++origin->failures >= BREAKER_FAILURES)
+	if (says_silence(origin, outcome, taken, now) && ++origin->failures >= BREAKER_FAILURES)
 	{
 		origin->silent_until = TimestampTzPlusMilliseconds(now, (int64) (silence(queue, origin) * 1000));
 		queue->n_silent += !was_silent;
@@ -492,6 +507,32 @@ queue_of_origin(DueQueue *queue, const char *origin, int *n)
 	return ids;
 }
 
+/* Does an origin without integrations still say something? */
+static bool
+is_over(const Origin *origin, TimestampTz now)
+{
+	return origin->n_known == 0 && now >= origin->silent_until + FORGOTTEN_US;
+}
+
+/* Forgets origins that have no integration any more. */
+void
+queue_forget_origins(DueQueue *queue, TimestampTz now)
+{
+	HASH_SEQ_STATUS status;
+	Origin	   *origin;
+
+	if (hash_get_num_entries(queue->origins) == queue->n_peopled)
+		return;
+	hash_seq_init(&status, queue->origins);
+	while ((origin = hash_seq_search(&status)) != NULL)
+	{
+		if (!is_over(origin, now))
+			continue;
+		queue->n_silent -= origin->failures >= BREAKER_FAILURES;
+		hash_search(queue->origins, origin->name, HASH_REMOVE, NULL);
+	}
+}
+
 /* When there is something to take at the earliest; infinity: not before a change. */
 TimestampTz
 queue_next(DueQueue *queue, TimestampTz now)
@@ -540,7 +581,7 @@ queue_silent(DueQueue *queue, TimestampTz now)
 	while ((origin = hash_seq_search(&status)) != NULL)
 	{
 		if (origin->failures >= BREAKER_FAILURES &&
-			(origin->n_known > 0 || now < origin->silent_until + FORGOTTEN_US) &&
+			!is_over(origin, now) &&
 			(first == NULL || strcmp(origin->name, first) < 0))
 			first = origin->name;
 	}

@@ -27,7 +27,8 @@ typedef enum QueueOutcome
 {
 	QUEUE_NOT_SENT,				/* nothing was asked */
 	QUEUE_ANSWERED,
-	QUEUE_SILENT				/* the origin did not answer, or is broken */
+	QUEUE_DOUBTFUL,				/* the origin, or this account there, does not work */
+	QUEUE_SILENT				/* the origin does not answer */
 } QueueOutcome;
 
 extern DueQueue *queue_create(MemoryContext context, const QueueLimits *limits);
@@ -37,6 +38,7 @@ extern int	queue_take(DueQueue *queue, TimestampTz now, int max, pg_uuid_t *ids)
 extern const char *queue_done(DueQueue *queue, const pg_uuid_t *id, QueueOutcome outcome, TimestampTz now);
 extern void queue_spread(DueQueue *queue, const char *name, TimestampTz now, double within_s);
 extern pg_uuid_t *queue_of_origin(DueQueue *queue, const char *origin, int *n);
+extern void queue_forget_origins(DueQueue *queue, TimestampTz now);
 extern TimestampTz queue_next(DueQueue *queue, TimestampTz now);
 extern int64 queue_due(DueQueue *queue, TimestampTz now);
 extern const char *queue_silent(DueQueue *queue, TimestampTz now);

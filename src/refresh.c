@@ -151,7 +151,7 @@ queue_keys(void *arg)
 	int			n;
 	int			n_locked;
 
-	catalog_lock_tables(catalog, TABLE_INTEGRATIONS);
+	catalog_lock_table(catalog, TABLE_INTEGRATIONS);
 	catalog_check_code(catalog, TABLE_INTEGRATIONS);
 	ids = find_integrations(arg, catalog, &n);
 	if (n == 0)

@@ -131,6 +131,12 @@ add_requested(SharedNews *news, const pg_uuid_t *ids, int n)
 	return fits;
 }
 
+static void
+log_untold(int n)
+{
+	ereport(LOG, errmsg("wfx_mt4: %d integrations whose rows were locked could not be queued", n));
+}
+
 /* Hands what the transaction has changed to the worker of the database. */
 static void
 tell(bool prepared)
@@ -145,7 +151,9 @@ tell(bool prepared)
 	{
 		SharedNews *news = &shared->news[slot];
 
-		untold -= add_requested(news, requested, n_requested);
+		/* what is prepared may be rolled back, which nobody is told of */
+		if (!prepared)
+			untold -= add_requested(news, requested, n_requested);
 
 		news->prepared = news->prepared || prepared;
 		if (changed_any || news->n + n_changed > SHARED_MAX_CHANGED)
@@ -160,7 +168,7 @@ tell(bool prepared)
 	LWLockRelease(lock);
 	wake(pid);
 	if (untold > 0)
-		ereport(LOG, errmsg("wfx_mt4: %d integrations whose rows were locked could not be queued", untold));
+		log_untold(untold);
 }
 
 /* A drop of a database has ended, either way: the launcher looks at it again. */
@@ -510,9 +518,13 @@ shared_take_news(int slot, SharedNews *news)
 void
 shared_give_requested(int slot, const pg_uuid_t *ids, int n)
 {
+	int			fits;
+
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	(void) add_requested(&shared->news[slot], ids, n);
+	fits = add_requested(&shared->news[slot], ids, n);
 	LWLockRelease(lock);
+	if (fits < n)
+		log_untold(n - fits);
 }
 
 /* The counters, which only the worker itself writes; torn reads do no harm. */

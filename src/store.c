@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "commands/async.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -20,6 +21,7 @@
 #include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -168,7 +170,7 @@ store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids, int n
 		[SCOPE_LISTED] = " AND i.id = ANY ($1)",
 		[SCOPE_LISTED_DUE] = " AND i.id = ANY ($1) AND " IS_DUE
 	};
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = scope != SCOPE_ACTIVE};
 	StringInfoData template;
 	DbRows	   *rows;
 	WfxTask    *tasks;
@@ -192,7 +194,7 @@ store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids, int n
 					 "           AND rtrim(x.mt4_server_endpoint, '/') = rtrim(i.mt4_server_endpoint, '/')"
 					 "           AND x.mt4_api_token = i.mt4_api_token)"
 					 "  FROM @mt4_integrations i"
-					 "  LEFT JOIN LATERAL (SELECT %s AS id) t ON true"
+					 "  LEFT JOIN LATERAL (SELECT %s AS id OFFSET 0) t ON true"
 					 " WHERE i.is_active%s"
 					 " ORDER BY i.next_sync_at NULLS FIRST, i.id",
 					 CONFIGURATION, NEWEST_OF_T, TRADER_OF_I, filters[scope]);
@@ -298,7 +300,7 @@ add_schedule_arguments(DbArgs *args)
 StoreSchedule *
 store_schedule_page(const Catalog *catalog, const pg_uuid_t *after, int limit, int *n)
 {
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 
 	add_schedule_arguments(&args);
 	db_arg(&args, INT4OID, Int32GetDatum(limit), false);
@@ -314,7 +316,7 @@ store_schedule_page(const Catalog *catalog, const pg_uuid_t *after, int limit, i
 StoreSchedule *
 store_schedule_of(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *n)
 {
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 
 	add_schedule_arguments(&args);
 	db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
@@ -325,7 +327,8 @@ store_schedule_of(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *
 /*
  * Changes those of the ids in $1 for which a condition on row i holds, waiting for
  * no row, and tells which it has changed and which it has not, because somebody has
- * them locked or has changed them meanwhile.
+ * them locked or has changed them meanwhile.  Those that a trigger keeps as they
+ * are count as neither.
  */
 #define CHANGE_FREE(condition, assignments) \
 	"WITH wanted AS (SELECT i.id FROM @mt4_integrations i" \
@@ -335,7 +338,9 @@ store_schedule_of(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *
 	"    FOR NO KEY UPDATE SKIP LOCKED)," \
 	"  done AS (UPDATE @mt4_integrations AS i SET " assignments \
 	"    FROM free WHERE i.id = free.id RETURNING i.id)" \
-	" SELECT w.id, d.id IS NOT NULL FROM wanted w LEFT JOIN done d ON d.id = w.id"
+	" SELECT w.id, d.id IS NOT NULL FROM wanted w" \
+	"   LEFT JOIN free f ON f.id = w.id LEFT JOIN done d ON d.id = w.id" \
+	"  WHERE f.id IS NULL OR d.id IS NOT NULL"
 
 /* What was put off for longer than its interval, by row i and the setting in p. */
 #define IS_PUT_OFF(p) \
@@ -408,7 +413,7 @@ store_change(const Catalog *catalog, StoreChange change, const pg_uuid_t *ids, i
 		[STORE_FREE_ORPHAN] = CHANGE_FREE(IS_ORPHAN,
 										  "sync_status = {mt4_integrations.sync_status<'pending'}")
 	};
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
 	pg_uuid_t  *changed;
 
@@ -480,7 +485,7 @@ store_prune(const Catalog *catalog, TimestampTz before, int limit)
 TimestampTz
 store_pause(const Catalog *catalog, const char *endpoint, const char *token)
 {
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
 	bool		known;
 
@@ -504,7 +509,7 @@ store_pause(const Catalog *catalog, const char *endpoint, const char *token)
 int
 store_claims_left(void)
 {
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
 	Datum		pids[SHARED_MAX_DATABASES];
 	bool		isnull;
@@ -551,7 +556,8 @@ typedef enum Field
 	FIELD_SYNC_TYPE,
 	FIELD_RECORDS,
 	FIELD_HTTP_STATUS,
-	FIELD_DURATION
+	FIELD_DURATION,
+	FIELD_NEW_ID
 } Field;
 
 static Oid
@@ -562,6 +568,7 @@ field_type(Field field)
 		case FIELD_ID:
 		case FIELD_TRADER:
 		case FIELD_STORED_TRADER:
+		case FIELD_NEW_ID:
 			return UUIDOID;
 		case FIELD_CONFIGURATION:
 			return INT8OID;
@@ -604,8 +611,7 @@ typedef struct Batch
 static int
 patience(const Batch *batch)
 {
-	return batch->mode == STORE_WORKER || batch->mode == STORE_WORKER_FINAL ?
-		BATCH_LOCK_WAIT_MS : LOCK_WAIT_MS;
+	return batch->mode == STORE_WORKER ? BATCH_LOCK_WAIT_MS : LOCK_WAIT_MS;
 }
 
 static bool
@@ -649,6 +655,31 @@ time_or_null(TimestampTz time, bool known, bool *isnull)
 {
 	*isnull = !known;
 	return TimestampTzGetDatum(time);
+}
+
+/*
+ * A new id, a UUID of version 7 (RFC 9562): ids that grow with time go to one end of
+ * an index, while random ones touch, and have the log repeat, a page each.
+ */
+static pg_uuid_t *
+new_id(void)
+{
+	static uint64 last = 0;
+	pg_uuid_t  *id = palloc(UUID_LEN);
+	uint64		us = (uint64) (GetCurrentTimestamp() +
+							   (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+	/* milliseconds, and 12 bits of a fraction in which those of one moment are counted */
+	uint64		time = us / 1000 << 12 | us % 1000 * 4096 / 1000;
+	uint64		random = pg_prng_uint64(&pg_global_prng_state);
+
+	last = Max(time, last + 1);
+	for (int i = 0; i < 6; i++)
+		id->data[i] = (unsigned char) (last >> (52 - 8 * i));
+	id->data[6] = (unsigned char) (0x70 | (last >> 8 & 0x0F));
+	id->data[7] = (unsigned char) last;
+	memcpy(&id->data[8], &random, 8);
+	id->data[8] = (unsigned char) (0x80 | (id->data[8] & 0x3F));
+	return id;
 }
 
 /* A field of a task that says how the sync went. */
@@ -701,6 +732,8 @@ field_value(const Batch *batch, const WfxTask *task, Field field, bool *isnull)
 		case FIELD_STORED_TRADER:
 			*isnull = !succeeded(task);
 			return UUIDPGetDatum(&i->trader_id);
+		case FIELD_NEW_ID:
+			return UUIDPGetDatum(new_id());
 		case FIELD_TRADER:
 			*isnull = !i->has_trader;
 			return UUIDPGetDatum(&i->trader_id);
@@ -794,7 +827,7 @@ give_back_leases(const Batch *batch)
 {
 	static const Field fields[] = {FIELD_ID, FIELD_SEEN_NEXT};
 	Batch		part = select_tasks(batch, was_dropped_leased);
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 
 	if (part.n == 0)
 		return;
@@ -825,7 +858,7 @@ write_integrations(Batch *batch)
 		FIELD_ID, FIELD_CONFIGURATION, FIELD_STORED_TRADER, FIELD_STATUS, FIELD_ERROR,
 		FIELD_ERROR_CODE, FIELD_FAILURES, FIELD_SEEN_NEXT, FIELD_NEXT, FIELD_PAUSE
 	};
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
 
 	for (int i = 0; i < batch->n; i++)
@@ -980,7 +1013,7 @@ write_performance_with(Batch *batch, const char *template)
 		FIELD_CREDIT, FIELD_MARGIN, FIELD_FREE_MARGIN, FIELD_MARGIN_LEVEL, FIELD_TRADES,
 		FIELD_CURRENCY
 	};
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
 	int			left = 0;
 
@@ -1020,7 +1053,7 @@ static void
 explain_unwritten(Batch *batch)
 {
 	static const Field fields[] = {FIELD_TRADER, FIELD_OBSERVED};
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 	int64		newer;
 
 	add_fields(&args, batch, fields, lengthof(fields));
@@ -1063,10 +1096,10 @@ static void
 write_history(const Batch *batch)
 {
 	static const Field fields[] = {
-		FIELD_ID, FIELD_SYNC_TYPE, FIELD_STATUS, FIELD_RECORDS, FIELD_ERROR,
+		FIELD_NEW_ID, FIELD_ID, FIELD_SYNC_TYPE, FIELD_STATUS, FIELD_RECORDS, FIELD_ERROR,
 		FIELD_ERROR_CODE, FIELD_HTTP_STATUS, FIELD_DURATION
 	};
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 
 	add_fields(&args, batch, fields, lengthof(fields));
 	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(batch->now), false);
@@ -1075,15 +1108,15 @@ write_history(const Batch *batch)
 						 "INSERT INTO @sync_history (id, integration_id, sync_type, status,"
 						 "   records_updated, error_message, error_code, http_status,"
 						 "   duration_ms, synced_at)"
-						 " SELECT gen_random_uuid(), v.id, {sync_history.sync_type<v.sync_type},"
+						 " SELECT v.new_id, v.id, {sync_history.sync_type<v.sync_type},"
 						 "   {sync_history.status<v.status},"
 						 "   {sync_history.records_updated<v.records},"
 						 "   {sync_history.error_message<v.error},"
 						 "   {sync_history.error_code<v.error_code},"
 						 "   {sync_history.http_status<v.http_status},"
-						 "   {sync_history.duration_ms<v.duration}, {sync_history.synced_at<$9}"
-						 "  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)"
-						 "    AS v(id, sync_type, status, records, error, error_code,"
+						 "   {sync_history.duration_ms<v.duration}, {sync_history.synced_at<$10}"
+						 "  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+						 "    AS v(new_id, id, sync_type, status, records, error, error_code,"
 						 "         http_status, duration)"));
 }
 
@@ -1102,7 +1135,7 @@ write_snapshots(const Batch *batch)
 		FIELD_MARGIN_LEVEL, FIELD_TRADES
 	};
 	Batch		part = select_tasks(batch, was_stored);
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 
 	if (part.n == 0)
 		return;
@@ -1236,17 +1269,11 @@ refuse(WfxTask *task, const ErrorData *error)
 	task->has_next = false;
 }
 
-static bool
-is_worker(const Batch *batch)
-{
-	return batch->mode == STORE_WORKER || batch->mode == STORE_WORKER_FINAL;
-}
-
 /* The same, unless the worker is to try again later. */
 static void
 refuse_or_defer(const Batch *batch, WfxTask *task, const ErrorData *error)
 {
-	if (batch->mode == STORE_WORKER && is_passing(error))
+	if (batch->mode == STORE_WORKER && !task->last_try && is_passing(error))
 		task->deferred = true;
 	else
 		refuse(task, error);
@@ -1267,7 +1294,7 @@ lock_rows(LockAttempt *attempt, CatalogTable table, const char *key)
 {
 	static const Field fields[] = {FIELD_ID, FIELD_STORED_TRADER};
 	Batch	   *batch = attempt->batch;
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 	DbRows	   *busy;
 	const char *name = batch->catalog->tables[table].name;
 	const char *column = table == TABLE_PERFORMANCE ? "trader_id" : "id";
@@ -1405,7 +1432,7 @@ store_batch(Batch batch, bool waited)
 		store_batch(batch, true);
 		return;
 	}
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && is_worker(&batch))
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && batch.mode == STORE_WORKER)
 	{
 		leave_for_alone(&batch);
 		return;
@@ -1504,7 +1531,7 @@ read_observed(void *arg)
 {
 	static const Field fields[] = {FIELD_TRADER};
 	Batch	   *batch = arg;
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
 
 	add_fields(&args, batch, fields, lengthof(fields));
@@ -1599,7 +1626,7 @@ static void
 claim_rows(void *arg)
 {
 	ClaimWork  *work = arg;
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
 	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * Max(work->n, 1));
 	bool		known;

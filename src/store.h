@@ -54,8 +54,7 @@ typedef enum StoreMode
 {
 	STORE_MANUAL,				/* people asked for all of them */
 	STORE_AUTOMATIC,			/* for those of them whose integration says so */
-	STORE_WORKER,				/* the same; what is locked is deferred */
-	STORE_WORKER_FINAL			/* the same; what is locked is the account's error */
+	STORE_WORKER				/* the same; what is locked is deferred, unless it is the last try */
 } StoreMode;
 
 /* Changes that wait for no row; see store_change(). */

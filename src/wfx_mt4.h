@@ -147,6 +147,7 @@ typedef struct WfxTask
 	bool		stale;			/* something newer was stored meanwhile */
 	bool		not_stored;		/* fetched, but the database refused it */
 	bool		deferred;		/* not stored yet: the worker tries again */
+	bool		last_try;		/* it does not: what is locked is the account's error */
 	bool		alone;			/* to be stored by itself: it may take too long */
 	bool		too_slow;		/* storing it took too long */
 	bool		stored;			/* its numbers are in performance_data */

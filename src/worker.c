@@ -76,16 +76,6 @@ wait_event(void)
  *---------------------------------------------------------------------------
  */
 
-/* Nobody's lock on a table may keep the worker from the network for long. */
-static void
-limit_lock_waits(void)
-{
-	char		ms[16];
-
-	snprintf(ms, sizeof(ms), "%d", STEP_LOCK_MS);
-	(void) set_config_option("lock_timeout", ms, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-}
-
 /*
  * Does a step in a transaction of its own.  What must outlive the step is put
  * elsewhere by it, after its last statement.  The error of one that failed is in
@@ -102,8 +92,7 @@ worker_step(Worker *worker, Step step, const char *activity)
 	PG_TRY();
 	{
 		pgstat_report_activity(STATE_RUNNING, activity);
-		db_begin();
-		limit_lock_waits();
+		db_begin(STEP_LOCK_MS);
 		MemoryContextSwitchTo(worker->step);
 		step(worker);
 		db_end();
@@ -122,6 +111,7 @@ worker_step(Worker *worker, Step step, const char *activity)
 		snprintf(failure, sizeof(failure), "%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
 	}
 	PG_END_TRY();
+	db_forget_timeouts();
 	MemoryContextSwitchTo(worker->context);
 	MemoryContextReset(worker->step);
 	worker->blocked = result == STEP_BLOCKED;
@@ -236,10 +226,12 @@ reload(Worker *worker)
 	ProcessConfigFile(PGC_SIGHUP);
 	strcpy(before, database_settings);
 	(void) worker_step(worker, read_database_settings, "wfx_mt4: reading settings");
+	MemoryContextSwitchTo(worker->step);
 	settings = read_settings();
 	if (strcmp(settings, worker->settings) != 0 || strcmp(before, database_settings) != 0)
 		worker->ending = true;
-	pfree(settings);
+	MemoryContextSwitchTo(worker->context);
+	MemoryContextReset(worker->step);
 }
 
 /*
@@ -356,7 +348,7 @@ serve(Worker *worker)
 		show(worker);
 		if (worker->ending && sync_pending(worker->engine) == 0 && worker->n_settled == 0)
 			return true;
-		if (moved || worker->scanning)
+		if (moved)
 			continue;
 		ms = sync_drive(worker->engine) ? 0 : time_to_sleep(worker);
 		if (ms < 0 || ms > 1000)
@@ -431,16 +423,45 @@ start_service(Worker *worker)
 	return true;
 }
 
+/*
+ * Serves, as serve() does; an error outside of a step (without memory, say) ends the
+ * service and not the process, for its message is in failure then.
+ */
+static bool
+serve_or_fail(Worker *worker)
+{
+	volatile bool ended = false;
+
+	PG_TRY();
+	{
+		ended = start_service(worker) && serve(worker);
+	}
+	PG_CATCH();
+	{
+		EmitErrorReport();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		db_forget_timeouts();
+		strlcpy(failure, "an error ended the service; the log tells which", sizeof(failure));
+	}
+	PG_END_TRY();
+	return ended;
+}
+
 /* Prepares a service and runs it; returns as serve() does. */
 static bool
 run_service(int slot)
 {
-	Worker		worker = {.slot = slot, .counters = shared_counters(slot)};
+	/* it is looked at when the process leaves, from wherever that is */
+	static Worker worker;
 	bool		ended;
 
+	memset(&worker, 0, sizeof(worker));
+	worker.slot = slot;
+	worker.counters = shared_counters(slot);
 	worker.context = AllocSetContextCreate(TopMemoryContext, "wfx_mt4 service", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(worker.context);
-	ended = start_service(&worker) && serve(&worker);
+	ended = serve_or_fail(&worker);
 	MemoryContextSwitchTo(TopMemoryContext);
 	end_service(&worker);
 	return ended;

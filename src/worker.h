@@ -82,7 +82,7 @@ typedef struct Worker
 	int64		scanned_us;		/* when reading it began the last time */
 	int64		backlog;
 	int64		prepared_us;	/* when to look at prepared transactions; 0: not */
-	const char *prepared;		/* those that there were */
+	char	   *prepared;		/* those that there were; NULL: not known */
 	IdList		look;			/* to be read again */
 	IdList		unclaimed;		/* taken, but somebody else has them */
 	int64		unclaimed_us;	/* when they are read again */

@@ -89,6 +89,17 @@ is(fresh(), 20, 'accounts without answer do not delay others of their provider')
 unlike(slurp_file($node->logfile, $log), qr/\Q${\ $provider->endpoint}\E does not answer/, 'nor make it silent');
 $test->reset;
 
+# Nor do accounts whose terminals are not connected, which the provider says with an
+# error of its own.
+$test->link_many(20, 'n', 'good');
+$test->link_many(40, q{'n' || n || '~notconnected504'}, 'good');
+$log = -s $node->logfile;
+usleep(6_000_000);
+is($test->sql(q{SELECT count(*) FROM mt4_integrations WHERE sync_status IN ('success', 'syncing')
+	AND last_sync > clock_timestamp() - interval '3 s'}), 20, 'accounts that are not connected do not delay others');
+unlike(slurp_file($node->logfile, $log), qr/does not answer/, 'nor make their provider silent');
+$test->reset;
+
 # A name server that hangs.
 $test->link_many(10, 'n', 'good');
 $test->link_many(50, q{'d' || n}, 'elsewhere', 'http://slow.test:1');

@@ -68,6 +68,7 @@ foreach my $table (qw(credential_assignments mt4_integrations))
 }
 $locker->query_safe('BEGIN; LOCK TABLE mt4_integrations IN ACCESS EXCLUSIVE MODE');
 usleep(500_000);
+my $log;
 my $start = time;
 my $pid = $test->worker->{pid};
 $test->sql("SELECT pg_terminate_backend($pid)");
@@ -75,6 +76,8 @@ usleep(5_000) while -e "/proc/$pid" && time - $start < 10;
 cmp_ok(time - $start, '<', WfxTest::limit(1), 'it is gone within a second of its signal meanwhile');
 $locker->query_safe('COMMIT');
 wait_fresh(20, 'syncs by the next one');
+$test->wait_worker('running');
+$pid = $test->worker->{pid};
 
 # A result that cannot be recorded, not even as an error.
 $test->sql(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
@@ -106,6 +109,26 @@ $test->sql('DROP TRIGGER refuse ON mt4_integrations');
 $test->sql(q{UPDATE mt4_integrations SET mt4_platform = 'mt5' WHERE mt4_account_id = '2~delay-300'});
 wait_fresh(20, 'all, without the trigger');
 
+# One that does not even notice that it is too late.
+$test->sql(q{CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+	DECLARE a numeric := repeat('9', 60000);
+	BEGIN
+	  RETURN CASE WHEN mod(a * a, a + 1) + mod(a * a, a + 2) + mod(a * a, a + 3) + mod(a * a, a + 4)
+	    + mod(a * a, a + 5) + mod(a * a, a + 6) > 0 THEN NEW END;
+	END $$});
+$log = -s $node->logfile;
+$test->sql(q{CREATE TRIGGER refuse BEFORE UPDATE ON performance_data FOR EACH ROW EXECUTE FUNCTION refuse()});
+$test->sql(q{UPDATE mt4_integrations SET poll_interval = '1 h' WHERE mt4_account_id <> '2~delay-300'});
+WfxTest::wait_until(sub { errors('internal') > 0 && ($test->sql(q{SELECT string_agg(error_message, ' ')
+	FROM sync_history WHERE synced_at > now() - interval '20 s' AND status = 'error'}) // '') =~ /57014/ },
+	'the error of an account whose trigger takes long');
+usleep(5_000_000);
+$test->sql('DROP TRIGGER refuse ON performance_data');
+$test->sql(q{UPDATE mt4_integrations SET poll_interval = NULL});
+wait_fresh(20, 'all, without the trigger');
+is($test->worker->{pid}, $pid, 'a trigger that cannot be interrupted ends nothing');
+unlike(slurp_file($node->logfile, $log), qr/terminated|canceling/, 'and cancels nothing else');
+
 # What a dead process has left, in a row that is locked, and in one that cannot be written.
 $test->sql(q{UPDATE mt4_integrations SET is_active = false});
 WfxTest::wait_until(sub { $test->worker->{in_flight} == 0 }, 'requests to end');
@@ -115,8 +138,16 @@ $test->sql(q{CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsq
 $test->sql(q{CREATE TRIGGER refuse BEFORE UPDATE ON mt4_integrations FOR EACH ROW
 	WHEN (OLD.mt4_account_id = '3~delay-300') EXECUTE FUNCTION refuse()});
 $locker->query_safe(q{BEGIN; SELECT FROM mt4_integrations WHERE mt4_account_id = '4~delay-300' FOR UPDATE});
-my $log = -s $node->logfile;
+$log = -s $node->logfile;
+my $other = $test->session;
+$other->query_safe('BEGIN; LOCK TABLE mt4_integrations IN SHARE MODE');
 restart_worker();
+my $cpu = (split ' ', slurp_file('/proc/' . $test->worker->{pid} . '/schedstat'))[0];
+usleep(3_000_000);
+$cpu = ((split ' ', slurp_file('/proc/' . $test->worker->{pid} . '/schedstat'))[0] - $cpu) / 1e9;
+cmp_ok($cpu, '<', WfxTest::limit(1), 'a table that is locked keeps no processor busy');
+$other->query_safe('COMMIT');
+$other->quit;
 my $left = q{SELECT string_agg(mt4_account_id, ' ' ORDER BY mt4_account_id) FROM mt4_integrations WHERE sync_status = 'syncing'};
 WfxTest::wait_until(sub { $test->sql($left) eq '3~delay-300 4~delay-300' }, 'the others to be freed');
 $locker->query_safe('COMMIT');
@@ -140,6 +171,33 @@ wait_fresh(19, 'those that are not locked');
 $locker->query_safe('COMMIT');
 wait_fresh(20, 'all of them');
 pass('an account whose row was locked when its endpoint answered again is not forgotten');
+
+# Many requests for locked rows, and then the table is locked too.
+$test->sql('CREATE TRIGGER refresh AFTER UPDATE ON traders FOR EACH ROW EXECUTE FUNCTION wfx_mt4_refresh()');
+$test->sql('SELECT wfx_mt4_set_active(id, true) FROM mt4_integrations');
+$locker->query_safe('BEGIN; SELECT FROM mt4_integrations FOR UPDATE');
+$test->sql(q{UPDATE traders SET full_name = full_name});
+$locker->query_safe('LOCK TABLE mt4_integrations IN SHARE MODE');
+my $longest = 0;
+foreach (1 .. 30)
+{
+	my $age = $test->sql(q{SELECT coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)
+		FROM pg_stat_activity WHERE backend_type = 'wfx_mt4 worker'});
+	$longest = $age if $age > $longest;
+	usleep(50_000);
+}
+$locker->query_safe('COMMIT');
+cmp_ok($longest, '<', WfxTest::limit(1), "no step waits for one lock after the other ($longest s)");
+$test->sql('DROP TRIGGER refresh ON traders');
+wait_fresh(20, 'all of them, unlocked');
+
+# People's requests do not wait for what they are not about.
+$locker->query_safe('BEGIN; LOCK TABLE sync_history IN SHARE MODE');
+$start = time;
+$test->sql('SELECT wfx_mt4_request_sync()');
+cmp_ok(time - $start, '<', WfxTest::limit(1), 'a request does not wait for a lock on the history');
+$locker->query_safe('COMMIT');
+wait_fresh(20, 'all of them, requested');
 
 # pg_cancel_backend() cancels nothing.
 $pid = $test->worker->{pid};

@@ -83,6 +83,14 @@ $test->sql("COMMIT PREPARED 'p'");
 wait_syncs($id, 4, 'the sync that was prepared');
 pass('it is one when it is committed, also for the next worker');
 
+# A request that is prepared and rolled back is none.
+$locker->query_safe("BEGIN; SELECT FROM mt4_integrations WHERE id = '$id' FOR UPDATE");
+$test->sql("BEGIN; UPDATE traders SET full_name = 'd' WHERE id = '$trader'; PREPARE TRANSACTION 'q'");
+$test->sql("ROLLBACK PREPARED 'q'");
+$locker->query_safe('COMMIT');
+usleep(1_500_000);
+is(syncs($id), 4, 'a request that is prepared and rolled back is none');
+
 # Written as logical replication writes.
 $test->sql("SET session_replication_role = replica; UPDATE mt4_integrations SET next_sync_at = now() WHERE id = '$id'");
 wait_syncs($id, 5, 'the sync of a row that was written as a replica');
