@@ -26,6 +26,7 @@ OBJS = \
 	src/shared.o \
 	src/store.o \
 	src/sync.o \
+	src/trust.o \
 	src/wfx_mt4.o \
 	src/worker.o
 PGFILEDESC = "wfx_mt4 - synchronises MetaTrader accounts into a leaderboard"

@@ -103,7 +103,6 @@ SELECT pg_catalog.pg_extension_config_dump(c.oid, 'WHERE NOT builtin')
    AND c.relname OPERATOR(pg_catalog.=) 'wfx_mt4_providers';
 
 -- everyone may read it; only its owner and superusers may write it
-GRANT SELECT ON TABLE @extschema@.wfx_mt4_providers TO PUBLIC;
 
 -- Many small bridges resemble each other, so one row reads them all.  The
 -- spellings are those that providers really use.
@@ -1661,7 +1660,7 @@ BEGIN
         RETURN;
     END IF;
 
-    EXECUTE format('SELECT %s.wfx_mt4__table_has_index($1, $2, true, NULL)', ext)
+    EXECUTE format('SELECT %s.wfx_mt4__table_has_index($1, $2, true, NULL::text)', ext)
        INTO has_key
       USING relation, ARRAY['trader_id'];
 
@@ -1749,7 +1748,7 @@ BEGIN
               FROM %s.wfx_mt4__table_column_problems($1, $2, $3, $4) AS p
             $q$, ext) USING ext, t.relation, t.table_name, label;
 
-        EXECUTE format('SELECT %s.wfx_mt4__table_has_index($1, $2, true, NULL)', ext)
+        EXECUTE format('SELECT %s.wfx_mt4__table_has_index($1, $2, true, NULL::text)', ext)
            INTO has_key
           USING t.relation, t.key_columns;
 
@@ -1879,7 +1878,7 @@ BEGIN
           FROM %1$s.wfx_mt4__table_indexes() WITH ORDINALITY AS i
                JOIN pg_class r ON r.relname = i.table_name
          WHERE r.relnamespace = $1
-           AND NOT %1$s.wfx_mt4__table_has_index(r.oid, i.column_names,
+           AND NOT %1$s.wfx_mt4__table_has_index(r.oid::regclass, i.column_names,
                                                  i.is_unique, i.predicate)
          ORDER BY i.ordinality
         $q$, ext) USING app;
@@ -2063,10 +2062,11 @@ BEGIN
     END IF;
 
     -- Nothing in it belongs to the extension, whose end it must survive.  The
-    -- body is a string, as a parsed one would forbid changes of the columns;
-    -- the casts allow for the types of adopted ones.
+    -- body is parsed, so that nobody can put another table in the place of
+    -- one, or give a column another type; the casts allow for the types of
+    -- adopted ones.
     EXECUTE format($q$
-        CREATE FUNCTION %s.get_leaderboard(limit_count integer DEFAULT 10)
+        CREATE FUNCTION %1$s.get_leaderboard(limit_count integer DEFAULT 10)
         RETURNS TABLE (
             trader_id uuid,
             trader_name text,
@@ -2075,8 +2075,7 @@ BEGIN
             profit_percentage numeric)
         LANGUAGE sql STABLE SECURITY DEFINER
         SET search_path = pg_catalog, pg_temp
-        AS %L
-        $q$, app, format($q$
+        BEGIN ATOMIC
     SELECT t.id,
            t.full_name::text,
            p.starting_balance::numeric,
@@ -2091,8 +2090,9 @@ BEGIN
                    THEN p.profit_percentage END DESC NULLS LAST,
               p.achieved_at,
               t.id
-     LIMIT get_leaderboard.limit_count
-        $q$, app));
+     LIMIT get_leaderboard.limit_count;
+        END
+        $q$, app);
 
     object := format('%s.get_leaderboard(integer)', app);
     action := 'created';
@@ -2256,3 +2256,34 @@ $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4_create_tables() IS
     'creates or adopts the application''s tables in the schema named by wfx_mt4.schema';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_create_tables() FROM PUBLIC;
+
+-- Default privileges, such as Supabase sets, have given these objects to others.
+DO $do$
+DECLARE
+    member record;
+BEGIN
+    FOR member IN
+        SELECT o.name, a.grantee
+          FROM pg_depend d,
+               LATERAL (SELECT 'ROUTINE ' || p.oid::regprocedure, p.proowner, p.proacl
+                          FROM pg_proc p
+                         WHERE d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+                         UNION ALL
+                        SELECT 'TABLE ' || c.oid::regclass, c.relowner, c.relacl
+                          FROM pg_class c
+                         WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid
+                           AND c.relkind = 'r') AS o (name, owner, acl),
+               LATERAL (SELECT DISTINCT x.grantee FROM aclexplode(o.acl) AS x) AS a
+         WHERE d.refclassid = 'pg_extension'::regclass
+           AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'wfx_mt4')
+           AND d.deptype = 'e'
+           AND a.grantee <> o.owner
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s CASCADE', member.name,
+                       CASE WHEN member.grantee = 0 THEN 'PUBLIC'
+                            ELSE quote_ident(pg_get_userbyid(member.grantee)) END);
+    END LOOP;
+END
+$do$;
+
+GRANT SELECT ON TABLE @extschema@.wfx_mt4_providers TO PUBLIC;

@@ -118,16 +118,7 @@ query(const Catalog *catalog, CatalogTable table, DbArgs *args, const char *temp
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		error->context = NULL;
-		error->detail = NULL;
-		error->detail_log = NULL;
-		error->internalquery = NULL;
-		ReThrowError(error);
+		db_rethrow_without_row(context);
 	}
 	PG_END_TRY();
 	return rows;
@@ -956,6 +947,9 @@ wfx_mt4_wake(PG_FUNCTION_ARGS)
 	int			pause = column_number(data, "paused_until", TIMESTAMPTZOID, TIMESTAMPOID);
 	bool		isnull = false;
 
+	/* the token is the same, only somewhere else */
+	if (secret_is_moving())
+		return PointerGetDatum(row);
 	/* a pause is of an endpoint and token, not of the integration */
 	if (update && pause > 0 && (column_changed(data, "mt4_api_token") ||
 								column_changed(data, "mt4_server_endpoint")))

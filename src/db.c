@@ -26,6 +26,7 @@
 #include "utils/timeout.h"
 
 #include "db.h"
+#include "trust.h"
 
 /* What has to be undone after a statement; an abort undoes it by itself. */
 typedef struct Scope
@@ -114,7 +115,10 @@ db_arg(DbArgs *args, Oid type, Datum value, bool isnull)
 }
 
 /*---------------------------------------------------------------------------
- * Plans that are kept
+ * Plans
+ *
+ * A statement is run only as it was checked: its tables stay locked from its analysis
+ * to its end, and where something has changed before that, it is begun anew.
  *---------------------------------------------------------------------------
  */
 
@@ -123,12 +127,46 @@ db_arg(DbArgs *args, Oid type, Datum value, bool isnull)
 
 typedef struct KeptPlan
 {
-	uint64		key;			/* hash of the text and the types, first */
+	uint64		key;			/* hash of the text, the types and the role, first */
 	char	   *sql;
 	SPIPlanPtr	plan;
+	int			generation;		/* of the plan that was checked */
 } KeptPlan;
 
 static HTAB *plans;
+
+/* What a plan was made of, after analysis. */
+static CachedPlanSource *
+source_of(SPIPlanPtr plan)
+{
+	return linitial(SPI_plan_get_plan_sources(plan));
+}
+
+/* Analyses a statement, which locks its tables, and refuses what is not to be trusted. */
+static SPIPlanPtr
+prepare(DbArgs *args, const char *sql, int cursor_options)
+{
+	for (;;)
+	{
+		SPIPlanPtr	plan = SPI_prepare_cursor(sql, args->n, args->types, cursor_options);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare a statement: %s", SPI_result_code_string(SPI_result));
+		trust_check(source_of(plan)->query_list, GetUserId());
+		if (source_of(plan)->is_valid)
+			return plan;
+		SPI_freeplan(plan);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+forget_plan(KeptPlan *kept)
+{
+	SPI_freeplan(kept->plan);
+	pfree(kept->sql);
+	(void) hash_search(plans, &kept->key, HASH_REMOVE, NULL);
+}
 
 static void
 forget_plans(void)
@@ -138,11 +176,7 @@ forget_plans(void)
 
 	hash_seq_init(&status, plans);
 	while ((kept = hash_seq_search(&status)) != NULL)
-	{
-		SPI_freeplan(kept->plan);
-		pfree(kept->sql);
-		(void) hash_search(plans, &kept->key, HASH_REMOVE, NULL);
-	}
+		forget_plan(kept);
 }
 
 static uint64
@@ -150,28 +184,26 @@ plan_key(const DbArgs *args, const char *sql)
 {
 	return hash_bytes_extended((const unsigned char *) sql, (int) strlen(sql),
 							   hash_bytes_extended((const unsigned char *) args->types,
-												   (int) (sizeof(Oid) * args->n), 0));
+												   (int) (sizeof(Oid) * args->n), GetUserId()));
 }
 
 /* Prepares a statement and keeps it in the place of that key. */
-static SPIPlanPtr
+static KeptPlan *
 keep_plan(uint64 key, DbArgs *args, const char *sql)
 {
-	SPIPlanPtr	plan = SPI_prepare_cursor(sql, args->n, args->types, CURSOR_OPT_GENERIC_PLAN);
+	SPIPlanPtr	plan = prepare(args, sql, CURSOR_OPT_GENERIC_PLAN);
 	char	   *copy = MemoryContextStrdup(TopMemoryContext, sql);
-	KeptPlan   *kept;
+	KeptPlan   *kept = hash_search(plans, &key, HASH_ENTER, NULL);
 
-	if (plan == NULL)
-		elog(ERROR, "could not prepare a statement: %s", SPI_result_code_string(SPI_result));
-	kept = hash_search(plans, &key, HASH_ENTER, NULL);
 	kept->sql = copy;
 	kept->plan = plan;
+	kept->generation = source_of(plan)->generation;
 	SPI_keepplan(plan);
-	return plan;
+	return kept;
 }
 
-/* The plan of a statement, from an earlier time where there is one. */
-static SPIPlanPtr
+/* The plan of a statement, from an earlier time where there is one that holds. */
+static KeptPlan *
 find_plan(DbArgs *args, const char *sql)
 {
 	HASHCTL		control = {.keysize = sizeof(uint64), .entrysize = sizeof(KeptPlan), .hcxt = TopMemoryContext};
@@ -181,39 +213,51 @@ find_plan(DbArgs *args, const char *sql)
 	if (plans == NULL)
 		plans = hash_create("wfx_mt4 plans", 32, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	kept = hash_search(plans, &key, HASH_FIND, NULL);
-	if (kept != NULL && strcmp(kept->sql, sql) == 0)
-		return kept->plan;
-	if (kept != NULL || hash_get_num_entries(plans) >= MAX_PLANS)
+	if (kept != NULL && strcmp(kept->sql, sql) == 0 && source_of(kept->plan)->is_valid)
+		return kept;
+	if (kept != NULL)
+		forget_plan(kept);
+	if (hash_get_num_entries(plans) >= MAX_PLANS)
 		forget_plans();
 	return keep_plan(key, args, sql);
 }
 
 /*
- * Plans a statement where that has not been done, or does not hold any more.  What is
- * kept must suit tables that have grown since, so rows are found by their keys
- * whatever the size.
+ * Locks the tables of a plan, and plans where that has not been done.  What is kept
+ * must suit tables that have grown since, so rows are found by their keys whatever
+ * the size.
  */
 static void
 make_plan(SPIPlanPtr plan)
 {
-	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
-	int			nest_level;
+	int			nest_level = NewGUCNestLevel();
 
-	if (source->is_valid && source->gplan != NULL && source->gplan->is_valid)
-		return;
-	nest_level = NewGUCNestLevel();
-	set_locally("enable_seqscan", "off");
+	if (source_of(plan)->gplan == NULL || !source_of(plan)->gplan->is_valid)
+		set_locally("enable_seqscan", "off");
 	ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), CurrentResourceOwner);
 	AtEOXact_GUC(false, nest_level);
 }
 
-static int
-run_kept(DbArgs *args, const char *sql, bool read_only)
+/* Finds the plan of a statement, its tables locked, and checked as it is now. */
+static SPIPlanPtr
+checked_plan(DbArgs *args, const char *sql)
 {
-	SPIPlanPtr	plan = find_plan(args, sql);
+	for (;;)
+	{
+		KeptPlan   *kept = find_plan(args, sql);
+		CachedPlanSource *source = source_of(kept->plan);
 
-	make_plan(plan);
-	return SPI_execute_plan(plan, args->values, args->nulls, read_only, 0);
+		make_plan(kept->plan);
+		/* waiting for a lock, it may have been analysed anew */
+		if (source->generation != kept->generation)
+		{
+			trust_check(source->query_list, GetUserId());
+			kept->generation = source->generation;
+		}
+		if (source->is_valid)
+			return kept->plan;
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 /*---------------------------------------------------------------------------
@@ -233,11 +277,8 @@ run(DbArgs *args, const char *sql, bool read_only)
 	depth++;
 	PG_TRY();
 	{
-		if (args->kept)
-			rc = run_kept(args, sql, read_only);
-		else
-			rc = SPI_execute_with_args(sql, args->n, args->types, args->values, args->nulls,
-									   read_only, 0);
+		rc = SPI_execute_plan(args->kept ? checked_plan(args, sql) : prepare(args, sql, 0),
+							  args->values, args->nulls, read_only, 0);
 	}
 	PG_FINALLY();
 	{
@@ -355,6 +396,25 @@ db_wipe(DbRows *rows)
 	for (int r = 0; r < rows->n; r++)
 		explicit_bzero(rows->rows[r]->t_data, rows->rows[r]->t_len);
 	rows->n = 0;
+}
+
+/*
+ * For PG_CATCH: raises the error again, without what may show a row that was to be
+ * written.  The context is one that outlives it.
+ */
+void
+db_rethrow_without_row(MemoryContext context)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	error->context = NULL;
+	error->detail = NULL;
+	error->detail_log = NULL;
+	error->internalquery = NULL;
+	ReThrowError(error);
 }
 
 /* A text column as a palloc'd string, NULL for null. */

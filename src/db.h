@@ -48,6 +48,7 @@ extern DbRows *db_query_latest(Oid role, DbArgs *args, const char *sql);
 extern int64 db_execute(Oid role, DbArgs *args, const char *sql);
 extern Datum db_value(const DbRows *rows, int row, int column, Oid type, bool *isnull);
 extern void db_wipe(DbRows *rows);
+extern void db_rethrow_without_row(MemoryContext context);
 extern char *db_text(const DbRows *rows, int row, int column);
 extern ErrorData *db_try(DbWork work, void *arg, int lock_timeout_ms);
 extern void db_return_rows(FunctionCallInfo fcinfo, Oid role, DbArgs *args, const char *sql);

@@ -815,7 +815,11 @@ set_options(Slot *slot)
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	if (o->ca_file[0] != '\0')
+	{
+		/* instead of the system's, in a file or a directory */
 		SET(CURLOPT_CAINFO, o->ca_file);
+		SET(CURLOPT_CAPATH, NULL);
+	}
 
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) o->connect_timeout_ms);
 	SET(CURLOPT_TIMEOUT_MS, (long) o->request_timeout_ms);

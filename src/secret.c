@@ -369,9 +369,18 @@ store_in_vault(const char *token)
 	return psprintf(VAULT_PREFIX "%s", name);
 }
 
+/* Are tokens being moved, so that what triggers see is no change of theirs? */
+static bool is_moving = false;
+
+bool
+secret_is_moving(void)
+{
+	return is_moving;
+}
+
 /* Moves each distinct token; returns how many integrations had one. */
 static int64
-move_tokens(const Catalog *catalog)
+move_each(const Catalog *catalog)
 {
 	Oid			owner = catalog_owner(catalog, TABLE_INTEGRATIONS);
 	DbRows	   *rows = db_query(owner, NULL,
@@ -396,6 +405,28 @@ move_tokens(const Catalog *catalog)
 	return moved;
 }
 
+/* The same; an error shows no token, and nothing is due any sooner. */
+static int64
+move_tokens(const Catalog *catalog)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile int64 moved = 0;
+
+	PG_TRY();
+	{
+		is_moving = true;
+		moved = move_each(catalog);
+		is_moving = false;
+	}
+	PG_CATCH();
+	{
+		is_moving = false;
+		db_rethrow_without_row(context);
+	}
+	PG_END_TRY();
+	return moved;
+}
+
 /*
  * Puts references in the place of tokens.  Integrations that had the same token
  * refer to one secret, so that a pause still holds for all of them.
@@ -408,6 +439,9 @@ wfx_mt4_move_tokens_to_vault(PG_FUNCTION_ARGS)
 
 	check_may_write("wfx_mt4_move_tokens_to_vault()");
 	catalog = catalog_open();
+	/* another who moves them, or stores one, comes before or after */
+	db_execute(catalog_owner(catalog, TABLE_INTEGRATIONS), NULL,
+			   catalog_sql(catalog, "LOCK TABLE @mt4_integrations IN SHARE ROW EXCLUSIVE MODE"));
 	catalog_lock_tables(catalog, TABLE_INTEGRATIONS);
 	catalog_check_code(catalog, TABLE_INTEGRATIONS);
 	/* once nothing is waited for any more */

@@ -15,4 +15,6 @@ extern const char *secret_name_problem(const char *token);
 extern void secret_check_right(Oid table_owner, const char *token);
 extern void secret_resolve(const Catalog *catalog, WfxIntegration **integrations, int n);
 
+extern bool secret_is_moving(void);
+
 #endif							/* WFX_MT4_SECRET_H */

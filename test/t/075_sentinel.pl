@@ -74,7 +74,9 @@ foreach my $account (@accounts)
 		  VALUES ('u', 'p', 'number-$n') RETURNING id),
 		a AS (INSERT INTO credential_assignments (trader_id, credential_id) SELECT t.id, c.id FROM t, c)
 		SELECT id FROM c");
-	$ids{$account} = $test->sql("SELECT wfx_mt4_link('$credential', '$account', $token, '$endpoint')");
+	# the pause that one of them asks for is not to silence the others
+	my $where = $account =~ /429/ ? $endpoint =~ s/127\.0\.0\.1/localhost/r : $endpoint;
+	$ids{$account} = $test->sql("SELECT wfx_mt4_link('$credential', '$account', $token, '$where')");
 	$n++;
 }
 $provider->control('PUT', 'answer/14', { status => 302,
@@ -110,7 +112,7 @@ $answers .= $test->sql("SELECT string_agg(to_json(s)::text, E'\\n') FROM $_ s") 
   'wfx_mt4_worker_status()', 'wfx_mt4_security_report()';
 
 # Everything that was sent did carry the token.
-ok((grep { $_->{token} eq $secret } $provider->requests) > 10, 'the token was used');
+ok((grep { $_->{token} eq $secret } $provider->requests) > 20, 'the token was used');
 cmp_ok(scalar(() = $activity =~ /wfx_mt4/g), '>', 10, 'the worker was looked at');
 clean($activity, 'no activity');
 clean($heard, 'no notification');
