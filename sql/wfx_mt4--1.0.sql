@@ -690,15 +690,23 @@ RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $fn$
-    SELECT c.oid::regclass, v.column_name, c.relowner
-      FROM (VALUES ('mt4_integrations', 'mt4_api_token'),
-                   ('trading_credentials', 'account_password')) AS v (table_name, column_name)
-           JOIN pg_class c ON c.relname = v.table_name AND c.relnamespace = app
-           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = v.column_name
+    WITH RECURSIVE holder (relation, column_name) AS (
+        SELECT c.oid, v.column_name
+          FROM (VALUES ('mt4_integrations', 'mt4_api_token'),
+                       ('trading_credentials', 'account_password')) AS v (table_name, column_name)
+               JOIN pg_class c ON c.relname = v.table_name AND c.relnamespace = app
+        UNION
+        SELECT i.inhrelid, h.column_name
+          FROM holder h
+               JOIN pg_inherits i ON i.inhparent = h.relation)
+    SELECT c.oid::regclass, h.column_name, c.relowner
+      FROM holder h
+           JOIN pg_class c ON c.oid = h.relation
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = h.column_name
                               AND NOT a.attisdropped
 $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4__secret_columns(regnamespace) IS
-    'private: columns that hold secrets';
+    'private: columns that hold secrets, also in partitions and tables that inherit';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__secret_columns(regnamespace) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.wfx_mt4__set_level(role_id oid, new_level integer, app_name text)
@@ -815,7 +823,8 @@ AS $fn$
              format('SELECT %s.wfx_mt4_move_tokens_to_vault();', $1)),
             ($4 > 0,
              format('%s integrations send their token without encryption; with https the token has to be stored again', $4),
-             format('UPDATE %s SET mt4_server_endpoint = regexp_replace(mt4_server_endpoint, ''^http:'', ''https:'', ''i'');', $2)),
+             format('UPDATE %s SET mt4_server_endpoint = regexp_replace(mt4_server_endpoint,'
+                    ' ''^http(://[^/:]*)(:80)?(/|$)'', ''https\1\3'', ''i'');', $2)),
             ($3 IS NULL,
              'its owner cannot read it',
              (SELECT CASE WHEN c.relforcerowsecurity
@@ -848,20 +857,40 @@ AS $fn$
                 ELSE format('ALTER SYSTEM RESET %s; SELECT pg_reload_conf();', s.name) END ||
            CASE WHEN s.source = 'configuration file' THEN ' -- and in the file, if it is set there' ELSE '' END
       FROM (VALUES
-            ('wfx_mt4.allow_http', 'on', 'warning',
+            ('wfx_mt4.allow_http', ARRAY['on'], 'warning',
              'endpoints without encryption are permitted'),
-            ('wfx_mt4.allow_private_addresses', 'on',
+            ('wfx_mt4.allow_private_addresses', ARRAY['on'],
              CASE WHEN current_setting('wfx_mt4.allowed_hosts') = '' THEN 'critical' ELSE 'info' END,
              CASE WHEN current_setting('wfx_mt4.allowed_hosts') = ''
                   THEN 'whoever may set an endpoint reaches every host of the private network; set wfx_mt4.allowed_hosts too'
                   ELSE 'the hosts in wfx_mt4.allowed_hosts may be in the private network' END),
-            ('log_statement', 'all', 'warning',
+            ('log_statement', ARRAY['mod', 'all'], 'warning',
              'a token that is part of a statement or a parameter is written to the log'),
+            ('log_min_duration_statement', NULL, 'warning',
+             'a token that is part of a statement that takes so long, or a parameter of it, is written to the log'),
+            ('log_min_duration_sample', NULL, 'warning',
+             'a token that is part of a statement that takes so long, or a parameter of it, may be written to the log'),
             ('log_parameter_max_length_on_error', NULL, 'warning',
              'a token that is a parameter of a failed statement is written to the log')
-           ) AS v (name, value, severity, problem)
+           ) AS v (name, settings, severity, problem)
            JOIN pg_settings s ON s.name = v.name
-     WHERE s.setting = v.value OR v.value IS NULL AND s.setting <> '0'
+     WHERE s.setting = ANY (v.settings)
+        OR v.settings IS NULL AND s.setting <> s.boot_val
+    UNION ALL
+    -- of other sessions than this one
+    SELECT 'warning', split_part(c.setting, '=', 1),
+           format('it is on for %s', concat_ws(' in ', 'role ' || quote_ident(r.rolname),
+                                               'database ' || quote_ident(d.datname))),
+           format('ALTER %s RESET %s;',
+                  CASE WHEN r.oid IS NULL THEN 'DATABASE ' || quote_ident(d.datname)
+                       ELSE concat_ws(' IN DATABASE ', 'ROLE ' || quote_ident(r.rolname), quote_ident(d.datname)) END,
+                  split_part(c.setting, '=', 1))
+      FROM pg_db_role_setting s
+           LEFT JOIN pg_roles r ON r.oid = s.setrole
+           LEFT JOIN pg_database d ON d.oid = s.setdatabase
+           CROSS JOIN LATERAL unnest(s.setconfig) AS c (setting)
+     WHERE c.setting IN ('wfx_mt4.allow_http=on', 'wfx_mt4.allow_private_addresses=on')
+       AND r.oid IS NOT NULL
     UNION ALL
     SELECT 'info', 'wfx_mt4.proxy', 'the proxy resolves names, so the addresses of endpoints are not checked here',
            'ALTER SYSTEM RESET wfx_mt4.proxy; SELECT pg_reload_conf();'
@@ -893,9 +922,34 @@ BEGIN
                JOIN pg_proc p ON p.oid = f.function
                CROSS JOIN LATERAL aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
                LEFT JOIN pg_roles r ON r.oid = a.grantee
-         WHERE f.level > 1
-           AND (a.grantee = 0 OR r.rolname = 'anon')
-        $q$, ext) USING ext, app;
+         WHERE f.level > 1 AND (a.grantee = 0 OR r.rolname = 'anon')
+            OR f.level > 2 AND r.rolname = 'authenticated'
+        UNION ALL
+        SELECT 'critical', o.name,
+               format('%%s may %%s, which is for the extension alone',
+                      coalesce('role ' || quote_ident(r.rolname), 'everybody'), o.what),
+               format('REVOKE ALL ON %%s FROM %%s CASCADE;', o.kind || o.name, coalesce(quote_ident(r.rolname), 'PUBLIC'))
+          FROM pg_depend d
+               CROSS JOIN LATERAL (
+                   SELECT 'ROUTINE ', p.oid::regprocedure::text, p.proowner, p.proacl, 'call it', ARRAY['EXECUTE']
+                     FROM pg_proc p
+                    WHERE d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+                      AND p.oid NOT IN (SELECT f.function FROM %s.wfx_mt4__level_functions($1, $2) f)
+                   UNION ALL
+                   SELECT 'TABLE ', c.oid::regclass::text, c.relowner, c.relacl, 'write it',
+                          ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']
+                     FROM pg_class c
+                    WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind = 'r'
+                   ) AS o (kind, name, owner, acl, what, privileges)
+               CROSS JOIN LATERAL (SELECT DISTINCT x.grantee FROM aclexplode(o.acl) x
+                                    WHERE x.privilege_type = ANY (o.privileges)) AS a
+               LEFT JOIN pg_roles r ON r.oid = a.grantee
+         WHERE d.refclassid = 'pg_extension'::regclass
+           AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'wfx_mt4')
+           AND d.deptype = 'e'
+           AND a.grantee <> o.owner
+           AND r.rolsuper IS NOT TRUE
+        $q$, ext, ext) USING ext, app;
 
     -- search_path is for those that lack one, whoever may run them.
     RETURN QUERY
@@ -915,7 +969,10 @@ BEGIN
                LEFT JOIN pg_roles g ON g.oid = a.grantee
          WHERE p.prosecdef
            AND a.privilege_type = 'EXECUTE'
-           AND (a.grantee = 0 OR g.rolname IN ('anon', 'authenticated'))
+           AND (a.grantee = 0 OR g.rolname IN ('anon', 'authenticated')
+                OR p.pronamespace = app AND a.grantee <> p.proowner AND NOT g.rolsuper)
+           -- ours is parsed: nobody can put anything else into it
+           AND NOT (p.pronamespace = app AND p.proname = 'get_leaderboard' AND p.prosqlbody IS NOT NULL)
            AND p.pronamespace <> 'pg_catalog'::regnamespace
            AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
            AND (r.rolsuper OR EXISTS (SELECT
@@ -996,6 +1053,60 @@ BEGIN
                        ELSE format('REVOKE SELECT ON %s FROM %s CASCADE;', g.relation, g.grantee_name) END;
         RETURN NEXT;
     END LOOP;
+
+    -- What anon and authenticated may by the roles that they are members of.
+    RETURN QUERY EXECUTE format($q$
+        SELECT 'critical', s.relation::text,
+               format('%%I may read column %%I as a member of role %%I', r.rolname, s.column_name, g.rolname),
+               format('REVOKE %%I FROM %%I;', g.rolname, r.rolname)
+          FROM %1$s.wfx_mt4__secret_columns($1) s
+               JOIN pg_roles r ON r.rolname IN ('anon', 'authenticated') AND NOT r.rolsuper
+               JOIN pg_auth_members m ON m.member = r.oid
+               JOIN pg_roles g ON g.oid = m.roleid
+         WHERE has_column_privilege(g.oid, s.relation, s.column_name, 'SELECT')
+        UNION ALL
+        SELECT 'critical', c.oid::regclass::text,
+               format('%%s may write column %%I', coalesce(quote_ident(r.rolname), 'PUBLIC'), t.attname),
+               format('REVOKE %%s (%%I) ON %%s FROM %%s CASCADE;', a.privilege_type, t.attname, c.oid::regclass,
+                      coalesce(quote_ident(r.rolname), 'PUBLIC'))
+          FROM %1$s.wfx_mt4__tables() l
+               JOIN pg_class c ON c.relname = l.table_name AND c.relnamespace = $1
+               JOIN pg_attribute t ON t.attrelid = c.oid
+               CROSS JOIN LATERAL aclexplode(t.attacl) a
+               LEFT JOIN pg_roles r ON r.oid = a.grantee
+         WHERE a.privilege_type IN ('INSERT', 'UPDATE')
+           AND (a.grantee = 0 OR r.rolname IN ('anon', 'authenticated'))
+           AND NOT c.relrowsecurity
+        UNION ALL
+        SELECT 'critical', c.oid::regclass::text,
+               format('policy %%I lets everybody whom it is for write every row', p.polname),
+               format('DROP POLICY %%I ON %%s;', p.polname, c.oid::regclass)
+          FROM %1$s.wfx_mt4__tables() l
+               JOIN pg_class c ON c.relname = l.table_name AND c.relnamespace = $1
+               JOIN pg_policy p ON p.polrelid = c.oid
+         WHERE p.polpermissive
+           AND p.polcmd IN ('*', 'a', 'w', 'd')
+           AND (p.polroles && ARRAY[0::oid] OR EXISTS (SELECT
+                                                         FROM pg_roles r
+                                                        WHERE r.oid = ANY (p.polroles)
+                                                          AND r.rolname IN ('anon', 'authenticated')))
+           AND coalesce(pg_get_expr(p.polqual, p.polrelid), 'true') = 'true'
+           AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'true') = 'true'
+        UNION ALL
+        SELECT CASE l.trigger_name WHEN 'wfx_mt4_clear_token' THEN 'critical' ELSE 'warning' END,
+               c.oid::regclass::text,
+               format('trigger %%I is %%s%%s', l.trigger_name,
+                      CASE WHEN g.oid IS NULL THEN 'missing' ELSE 'disabled' END,
+                      CASE l.trigger_name WHEN 'wfx_mt4_clear_token'
+                      THEN ', so that a token goes to whatever host an endpoint is changed to' ELSE '' END),
+               CASE WHEN g.oid IS NULL THEN format('SELECT %%s.wfx_mt4_create_tables();', $2)
+                    ELSE format('ALTER TABLE %%s ENABLE %%sTRIGGER %%I;', c.oid::regclass,
+                                CASE WHEN l.always THEN 'ALWAYS ' ELSE '' END, l.trigger_name) END
+          FROM %1$s.wfx_mt4__table_triggers($2) l
+               JOIN pg_class c ON c.relname = l.table_name AND c.relnamespace = $1
+               LEFT JOIN pg_trigger g ON g.tgrelid = c.oid AND g.tgname = l.trigger_name
+         WHERE g.oid IS NULL OR g.tgenabled = 'D'
+        $q$, ext) USING app, ext;
 END
 $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4__others_problems(regnamespace, regnamespace) IS
@@ -1022,7 +1133,22 @@ DECLARE
     app regnamespace := to_regnamespace(quote_ident(app_name));
 BEGIN
     RETURN QUERY EXECUTE format($q$
-        WITH all_problems AS (
+        WITH RECURSIVE views (relation, secret, column_name) AS (
+            SELECT w.ev_class, s.relation, s.column_name
+              FROM %1$s.wfx_mt4__secret_columns($2) s
+                   JOIN pg_attribute t ON t.attrelid = s.relation AND t.attname = s.column_name
+                   JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass
+                                   AND d.refclassid = 'pg_class'::regclass
+                                   AND d.refobjid = s.relation AND d.refobjsubid IN (0, t.attnum)
+                   JOIN pg_rewrite w ON w.oid = d.objid AND w.ev_class <> s.relation
+            UNION
+            SELECT w.ev_class, v.secret, v.column_name
+              FROM views v
+                   JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass
+                                   AND d.refclassid = 'pg_class'::regclass
+                                   AND d.refobjid = v.relation
+                   JOIN pg_rewrite w ON w.oid = d.objid AND w.ev_class <> v.relation),
+        all_problems AS (
             SELECT * FROM %1$s.wfx_mt4__setting_problems()
             UNION ALL
             SELECT * FROM %1$s.wfx_mt4__function_problems($1, $2)
@@ -1047,22 +1173,22 @@ BEGIN
              WHERE NOT c.relrowsecurity
                AND c.relkind IN ('r', 'p')
             UNION ALL
-            SELECT DISTINCT 'critical', v.oid::regclass::text,
+            SELECT DISTINCT 'critical', v.relation::regclass::text,
                    format('%%s may read column %%I of table %%s through it',
-                          coalesce('role ' || quote_ident(r.rolname), 'everybody'), s.column_name, s.relation),
-                   format('REVOKE SELECT ON %%s FROM %%s CASCADE;', v.oid::regclass,
+                          coalesce('role ' || quote_ident(r.rolname), 'everybody'), v.column_name, v.secret),
+                   format('REVOKE SELECT ON %%s FROM %%s CASCADE;', v.relation::regclass,
                           coalesce(quote_ident(r.rolname), 'PUBLIC'))
-              FROM %1$s.wfx_mt4__secret_columns($2) s
-                   JOIN pg_attribute t ON t.attrelid = s.relation AND t.attname = s.column_name
-                   JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass
-                                   AND d.refclassid = 'pg_class'::regclass
-                                   AND d.refobjid = s.relation AND d.refobjsubid = t.attnum
-                   JOIN pg_rewrite w ON w.oid = d.objid
-                   JOIN pg_class v ON v.oid = w.ev_class AND v.oid <> s.relation
-                   CROSS JOIN LATERAL aclexplode(v.relacl) a
+              FROM views v
+                   JOIN pg_class c ON c.oid = v.relation
+                   CROSS JOIN LATERAL (
+                       SELECT x.grantee, x.privilege_type FROM aclexplode(c.relacl) x
+                       UNION
+                       SELECT x.grantee, x.privilege_type
+                         FROM pg_attribute t CROSS JOIN LATERAL aclexplode(t.attacl) x
+                        WHERE t.attrelid = c.oid) a
                    LEFT JOIN pg_roles r ON r.oid = a.grantee
              WHERE a.privilege_type = 'SELECT'
-               AND a.grantee <> v.relowner
+               AND a.grantee <> c.relowner
                AND r.rolsuper IS NOT TRUE
             UNION ALL
             SELECT 'warning', format('%%I.%%I', p.schemaname, p.tablename),
@@ -1098,6 +1224,22 @@ BEGIN
              WHERE n.oid IN ($1, $2)
                AND a.grantee = 0
                AND a.privilege_type = 'CREATE'
+            UNION ALL
+            SELECT 'warning', format('schema %%s', $1),
+                   format('role %%I, who is no superuser, may create objects beside the extension''s', r.rolname),
+                   CASE WHEN a.role = n.nspowner THEN format('ALTER SCHEMA %%s OWNER TO %%I;', $1, current_user)
+                        ELSE format('REVOKE CREATE ON SCHEMA %%s FROM %%I CASCADE;', $1, r.rolname) END
+              FROM pg_namespace n
+                   CROSS JOIN LATERAL (
+                       SELECT n.nspowner
+                       UNION
+                       SELECT x.grantee FROM aclexplode(n.nspacl) x
+                        WHERE x.privilege_type = 'CREATE') a (role)
+                   JOIN pg_roles r ON r.oid = CASE a.role WHEN to_regrole('pg_database_owner')
+                                              THEN (SELECT datdba FROM pg_database WHERE datname = current_database())
+                                              ELSE a.role END
+             WHERE n.oid = $1
+               AND NOT r.rolsuper
         )
         SELECT p.severity, p.object, p.problem, p.remedy
           FROM all_problems p

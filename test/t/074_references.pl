@@ -7,6 +7,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 use WfxTest;
 
 my $test = WfxTest->start(
@@ -182,6 +183,34 @@ subtest 'moving tokens' => sub {
 	$test->reset;
 	$test->link($_, mt4_api_token => $_ < 73 ? 'shared-S3cr3t' : "own-S3cr3t-$_") foreach 71 .. 74;
 	$test->link('75', mt4_api_token => 'env:WFX_MT4_TOKEN');
+	WfxTest::wait_until(sub { $test->sql(q{SELECT count(*) FROM mt4_integrations WHERE sync_status = 'success'}) == 5 },
+		'the first syncs');
+	$test->sql(q{UPDATE mt4_integrations SET paused_until = now() + interval '30 min', next_sync_at = now() + interval '40 min'});
+
+	# An error of Vault's shows no token.
+	$test->sql(q{ALTER TABLE vault.secrets ADD CONSTRAINT no_more CHECK (name NOT LIKE 'wfx_mt4_%-%') NOT VALID});
+	my $error = $test->error('SELECT wfx_mt4_move_tokens_to_vault()');
+	like($error, qr/23514/, 'an error of Vault is one of the call');
+	unlike($error, qr/S3cr3t|t3rc3S/, 'and shows no token');
+	$test->sql('ALTER TABLE vault.secrets DROP CONSTRAINT no_more');
+
+	# Two calls at once: the second one finds nothing to do.
+	my $secrets = $test->sql('SELECT count(*) FROM vault.secrets');
+	my @sessions = map { $test->session } 1 .. 2;
+	$sessions[0]->query('BEGIN; SET client_min_messages = error; SELECT wfx_mt4_move_tokens_to_vault()');
+	WfxTest::send_query($sessions[1], 'SET client_min_messages = error; SELECT wfx_mt4_move_tokens_to_vault()');
+	usleep(300_000);
+	$sessions[0]->query('ROLLBACK; BEGIN; SET client_min_messages = error; SELECT wfx_mt4_move_tokens_to_vault()');
+	$sessions[0]->query('COMMIT');
+	WfxTest::finish_query($sessions[1]);
+	$_->quit foreach @sessions;
+	is($test->sql('SELECT count(*) FROM vault.secrets'), $secrets + 3, 'two calls at once make no secret twice');
+	is($test->sql(q{SELECT count(*) FROM mt4_integrations WHERE paused_until > now() + interval '20 min'
+		AND next_sync_at > now() + interval '30 min'}), 5, 'a pause stays, and nothing is due any sooner');
+	$test->sql('UPDATE mt4_integrations SET paused_until = NULL');
+	$test->sql(q{UPDATE mt4_integrations SET mt4_api_token = v.token, next_sync_at = now()
+		FROM (VALUES ('71', 'shared-S3cr3t'), ('72', 'shared-S3cr3t'), ('73', 'own-S3cr3t-73'), ('74', 'own-S3cr3t-74')) AS v (account, token)
+		WHERE mt4_account_id = v.account});
 	like($test->error('SET ROLE clerk; SELECT wfx_mt4_move_tokens_to_vault()'), qr/42501/,
 		'not everybody may');
 	my ($status, $moved, $warning) = $node->psql('postgres', 'SELECT wfx_mt4_move_tokens_to_vault()');
