@@ -10,12 +10,17 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 
 #include "catalog.h"
@@ -24,6 +29,48 @@ static const char *const table_names[CATALOG_TABLES] = {
 	"traders", "trading_credentials", "credential_assignments", "performance_data",
 	"mt4_integrations", "sync_history", "account_snapshots"
 };
+
+/*---------------------------------------------------------------------------
+ * What has changed
+ *---------------------------------------------------------------------------
+ */
+
+/* Counts changes of what is remembered here: tables, and whose code runs where. */
+static uint64 changes;
+
+static void
+on_relation_change(Datum arg, Oid relid)
+{
+	changes++;
+}
+
+static void
+on_catalog_change(Datum arg, int cache, uint32 hash)
+{
+	changes++;
+}
+
+/*
+ * How many changes there have been by now, also of others who have committed.  A
+ * column, trigger, rule, default, check, index or parent of a table is its relation's
+ * change; the extension's end is one of its functions.
+ */
+static uint64
+count_changes(void)
+{
+	static const int caches[] = {NAMESPACEOID, PROCOID, OPEROID, TYPEOID, AUTHOID};
+	static bool watching = false;
+
+	if (!watching)
+	{
+		CacheRegisterRelcacheCallback(on_relation_change, (Datum) 0);
+		for (int i = 0; i < lengthof(caches); i++)
+			CacheRegisterSyscacheCallback(caches[i], on_catalog_change, (Datum) 0);
+		watching = true;
+	}
+	AcceptInvalidationMessages();
+	return changes;
+}
 
 /*---------------------------------------------------------------------------
  * Tables and templates
@@ -86,6 +133,55 @@ read_extension(Catalog *catalog)
 	catalog->extension_owner = DatumGetObjectId(db_value(rows, 0, 1, OIDOID, &isnull));
 }
 
+/* Copies what has been looked up, into the current context. */
+static Catalog *
+copy_catalog(const Catalog *from)
+{
+	Catalog    *catalog = palloc(sizeof(Catalog));
+
+	*catalog = *from;
+	catalog->extension_schema = pstrdup(from->extension_schema);
+	for (int t = 0; t < CATALOG_TABLES; t++)
+	{
+		int			n = from->tables[t].n_columns;
+
+		catalog->tables[t].name = pstrdup(from->tables[t].name);
+		catalog->tables[t].columns = palloc(sizeof(CatalogColumn) * Max(n, 1));
+		for (int c = 0; c < n; c++)
+		{
+			catalog->tables[t].columns[c] = from->tables[t].columns[c];
+			catalog->tables[t].columns[c].name = pstrdup(from->tables[t].columns[c].name);
+			catalog->tables[t].columns[c].type = pstrdup(from->tables[t].columns[c].type);
+		}
+	}
+	return catalog;
+}
+
+/* What was looked up last, and when. */
+static struct
+{
+	MemoryContext context;
+	Catalog    *catalog;
+	char	   *schema;
+	uint64		changes;
+}			known;
+
+static void
+remember(const Catalog *catalog, uint64 when)
+{
+	MemoryContext old;
+
+	if (known.context == NULL)
+		known.context = AllocSetContextCreate(TopMemoryContext, "wfx_mt4 catalog", ALLOCSET_SMALL_SIZES);
+	known.catalog = NULL;
+	MemoryContextReset(known.context);
+	old = MemoryContextSwitchTo(known.context);
+	known.schema = pstrdup(wfx_schema);
+	known.changes = when;
+	known.catalog = copy_catalog(catalog);
+	MemoryContextSwitchTo(old);
+}
+
 /*
  * Finds the extension's objects, and the application's tables that there are;
  * all in the current context.
@@ -93,13 +189,18 @@ read_extension(Catalog *catalog)
 Catalog *
 catalog_find(void)
 {
-	Catalog	   *catalog = palloc0(sizeof(Catalog));
+	uint64		now = count_changes();
+	Catalog    *catalog;
 
+	if (known.catalog != NULL && known.changes == now && strcmp(known.schema, wfx_schema) == 0)
+		return copy_catalog(known.catalog);
+	catalog = palloc0(sizeof(Catalog));
 	read_extension(catalog);
 	read_tables(catalog);
 	for (int t = 0; t < CATALOG_TABLES; t++)
 		catalog->tables[t].name = psprintf("%s.%s", quote_identifier(wfx_schema),
 										 quote_identifier(table_names[t]));
+	remember(catalog, now);
 	return catalog;
 }
 
@@ -306,12 +407,18 @@ catalog_sql(const Catalog *catalog, const char *template)
 	return sql.data;
 }
 
-/* Locks a table, whose triggers and owner then stay what they are. */
+/*
+ * Locks a table, and what inherits from it, against whoever would give it another
+ * owner, trigger or column.
+ */
 void
 catalog_lock_table(const Catalog *catalog, CatalogTable table)
 {
-	db_execute(catalog->tables[table].owner, NULL,
-			   psprintf("LOCK TABLE %s IN ROW EXCLUSIVE MODE", catalog->tables[table].name));
+	Oid			relid = catalog->tables[table].relid;
+
+	LockRelationOid(relid, RowExclusiveLock);
+	if (has_subclass(relid))
+		(void) find_all_inheritors(relid, RowExclusiveLock, NULL);
 }
 
 /*
@@ -386,39 +493,6 @@ catalog_foreign_code(const Catalog *catalog, CatalogTable first)
 						   "       JOIN ours o ON o.oid = x.indrelid WHERE x.indexrelid = d.objid))) LIMIT 100");
 }
 
-/* Counts what may have changed whose code runs where. */
-static uint64 changes;
-
-static void
-on_relation_change(Datum arg, Oid relid)
-{
-	changes++;
-}
-
-static void
-on_catalog_change(Datum arg, int cache, uint32 hash)
-{
-	changes++;
-}
-
-/*
- * Begins to count.  A trigger, rule, default, check, index or parent of a table is
- * its relation's change; the owners are those of the others.
- */
-static void
-watch_changes(void)
-{
-	static const int caches[] = {PROCOID, OPEROID, TYPEOID, AUTHOID};
-	static bool watching = false;
-
-	if (watching)
-		return;
-	CacheRegisterRelcacheCallback(on_relation_change, (Datum) 0);
-	for (int i = 0; i < lengthof(caches); i++)
-		CacheRegisterSyscacheCallback(caches[i], on_catalog_change, (Datum) 0);
-	watching = true;
-}
-
 /* The tables in which nothing was found, and when. */
 typedef struct CheckedCode
 {
@@ -444,6 +518,22 @@ is_checked(const Catalog *catalog, CatalogTable first)
 	return true;
 }
 
+/* Raises where the tables are not the ones any more that were looked up. */
+static void
+check_identity(const Catalog *catalog, CatalogTable first)
+{
+	Oid			schema = get_namespace_oid(wfx_schema, false);
+
+	for (int t = first; t < CATALOG_TABLES; t++)
+	{
+		if (get_relname_relid(table_names[t], schema) != catalog->tables[t].relid)
+			ereport(ERROR,
+					errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("table %s was replaced by another one meanwhile", catalog->tables[t].name),
+					errhint("Try again."));
+	}
+}
+
 /* Refuses such code in the tables from first on. */
 void
 catalog_check_code(const Catalog *catalog, CatalogTable first)
@@ -451,12 +541,10 @@ catalog_check_code(const Catalog *catalog, CatalogTable first)
 	DbRows	   *rows;
 	CheckedCode now = {.first = first};
 
-	watch_changes();
-	/* of what has been committed by others, too */
-	AcceptInvalidationMessages();
+	now.changes = count_changes();
 	if (is_checked(catalog, first))
 		return;
-	now.changes = changes;
+	check_identity(catalog, first);
 	rows = catalog_foreign_code(catalog, first);
 	if (rows->n > 0)
 		ereport(ERROR,

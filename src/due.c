@@ -76,7 +76,9 @@ due_claim(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int limit, Wf
 void
 due_restrict(const Catalog *catalog)
 {
-	db_execute(catalog_owner(catalog, TABLE_INTEGRATIONS), NULL, "SET CONSTRAINTS ALL IMMEDIATE");
+	DbArgs		args = {.kept = true};
+
+	db_execute(catalog_owner(catalog, TABLE_INTEGRATIONS), &args, "SET CONSTRAINTS ALL IMMEDIATE");
 }
 
 /* Drops the tasks whose rows somebody has locked; returns how many are left. */

@@ -20,6 +20,13 @@
 /* Integrations that are claimed at once. */
 #define CLAIM_MAX 500
 
+/*
+ * A claim costs a transaction, whatever it takes.  What is due by the schedule waits so
+ * long for others, unless there are many already; what people ask for does not.
+ */
+#define CLAIM_GAP_US INT64CONST(20000)
+#define CLAIM_MANY 100
+
 /* Rows of a page while the whole table is read, and how often that is done at most. */
 #define PAGE_ROWS 5000
 #define SCAN_US INT64CONST(1000000)
@@ -145,7 +152,13 @@ static void
 put_rows(Worker *worker, const StoreSchedule *rows, int n)
 {
 	for (int i = 0; i < n; i++)
-		intake_put(worker, &rows[i].id, due_of(worker, &rows[i]), rows[i].endpoint);
+	{
+		TimestampTz due = due_of(worker, &rows[i]);
+
+		intake_put(worker, &rows[i].id, due, rows[i].endpoint);
+		if (TIMESTAMP_IS_NOBEGIN(due))
+			worker->hurry = true;
+	}
 }
 
 /* Notes an integration to be read again. */
@@ -522,13 +535,29 @@ room(const Worker *worker)
 	return worker->capacity - sync_pending(worker->engine) - worker->n_settled - worker->suspects.n;
 }
 
+/* Is it time to claim, or better to wait for more? */
+static bool
+should_claim(Worker *worker)
+{
+	int64		ready = Min((int64) room(worker), queue_due(worker->queue, worker_now(worker)));
+
+	return ready >= Min(CLAIM_MANY, Max(1, worker->capacity / 4)) || http_clock() >= intake_claims_at(worker);
+}
+
 /* Takes what is due and may be asked; what may take too long is put aside. */
 static void
 take_due(Worker *worker)
 {
-	int			n = queue_take(worker->queue, worker_now(worker), Min(room(worker), CLAIM_MAX), taken);
+	int			n;
 
 	n_taken = 0;
+	if (!should_claim(worker))
+		return;
+	n = queue_take(worker->queue, worker_now(worker), Min(room(worker), CLAIM_MAX), taken);
+	worker->hurry = false;
+	if (n > 0)
+		worker->claimed_us = http_clock();
+
 	for (int i = 0; i < n; i++)
 	{
 		Trouble    *trouble = intake_trouble(worker, &taken[i], false);
@@ -587,7 +616,14 @@ intake_work(Worker *worker)
 		worker_step(worker, scan_page, "wfx_mt4: reading the schedule") != STEP_FAILED;
 }
 
-/* When there is something to do, by http_clock(). */
+/* From when on few are claimed, by http_clock(). */
+int64
+intake_claims_at(const Worker *worker)
+{
+	return worker->hurry ? 0 : worker->claimed_us + CLAIM_GAP_US;
+}
+
+/* When there is something else to do, by http_clock(). */
 int64
 intake_next(const Worker *worker)
 {

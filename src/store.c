@@ -1508,7 +1508,8 @@ store_refusals(const Batch *batch)
 		memset(attempt.free, 0, sizeof(bool) * part.n);
 	for (int i = 0; i < part.n; i++)
 	{
-		if (attempt.free[i])
+		/* what took too long when it was claimed would do so again */
+		if (attempt.free[i] && (part.tasks[i]->leased || !part.tasks[i]->too_slow))
 			part.tasks[unlocked++] = part.tasks[i];
 		else
 			locked.tasks[locked.n++] = part.tasks[i];

@@ -274,7 +274,7 @@ time_to_sleep(Worker *worker)
 	bool		full = sync_pending(worker->engine) + worker->n_settled + worker->suspects.n >= worker->capacity;
 
 	if (!full && !TIMESTAMP_IS_NOEND(due))
-		next_us = Min(next_us, clock_us + Max(0, due - now));
+		next_us = Min(next_us, Max(clock_us + Max(0, due - now), intake_claims_at(worker)));
 	next_us = Min(Max(next_us, worker->blocked_us), outcome_next(worker));
 	if (next_us == PG_INT64_MAX)
 		return -1;

@@ -89,6 +89,8 @@ typedef struct Worker
 	IdList		asked;			/* to be queued: who has their rows locked goes first */
 	int64		asked_us;
 	IdList		suspects;		/* taken, to be claimed one by one */
+	bool		hurry;			/* somebody has asked for something since the last claim */
+	int64		claimed_us;		/* when that was */
 	HTAB	   *troubles;		/* of Trouble */
 
 	/* outcome.c */
@@ -136,6 +138,7 @@ extern void intake_take_news(Worker *worker);
 extern bool intake_work(Worker *worker);
 extern bool intake_claim(Worker *worker);
 extern int64 intake_next(const Worker *worker);
+extern int64 intake_claims_at(const Worker *worker);
 
 /* outcome.c */
 extern void outcome_start(Worker *worker);
