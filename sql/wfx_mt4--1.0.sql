@@ -971,8 +971,21 @@ BEGIN
            AND a.privilege_type = 'EXECUTE'
            AND (a.grantee = 0 OR g.rolname IN ('anon', 'authenticated')
                 OR p.pronamespace = app AND a.grantee <> p.proowner AND NOT g.rolsuper)
-           -- ours is parsed: nobody can put anything else into it
-           AND NOT (p.pronamespace = app AND p.proname = 'get_leaderboard' AND p.prosqlbody IS NOT NULL)
+           -- ours reads what is its owner's, and nobody can change that
+           AND NOT (p.pronamespace = app AND p.proname = 'get_leaderboard'
+                    AND (p.prosqlbody IS NOT NULL OR EXISTS (
+                         SELECT
+                           FROM pg_namespace n
+                                JOIN pg_roles o ON o.oid = CASE n.nspowner WHEN to_regrole('pg_database_owner')
+                                                           THEN (SELECT datdba FROM pg_database
+                                                                  WHERE datname = current_database())
+                                                           ELSE n.nspowner END
+                          WHERE n.oid = app AND (o.rolsuper OR o.oid = p.proowner)))
+                    AND NOT EXISTS (SELECT
+                                      FROM pg_class c
+                                     WHERE c.relnamespace = app
+                                       AND c.relname IN ('performance_data', 'traders')
+                                       AND c.relowner <> p.proowner))
            AND p.pronamespace <> 'pg_catalog'::regnamespace
            AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
            AND (r.rolsuper OR EXISTS (SELECT
@@ -2125,6 +2138,19 @@ BEGIN
     LOOP
         EXECUTE format('REVOKE ALL ON %s FROM %I', object, role);
     END LOOP;
+
+    -- Whoever may create triggers has the rights of the table's owner.
+    FOR role IN
+        SELECT DISTINCT r.rolname
+          FROM pg_class c
+               CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+               JOIN pg_roles r ON r.oid = a.grantee
+         WHERE c.oid = to_regclass(substring(object FROM '^TABLE (.*)$'))
+           AND a.privilege_type = 'TRIGGER'
+           AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('REVOKE TRIGGER ON %s FROM %I', object, role);
+    END LOOP;
 END
 $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4__table_close(text) IS
@@ -2188,7 +2214,11 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $fn$
 DECLARE
-    owner name;
+    tables oid[];
+    owners oid[];
+    trusted boolean;                -- whoever owns the schema
+    definition text;
+    query text;
 BEGIN
     -- Any function of the name is taken for the application's: PostgREST
     -- could not choose between two.
@@ -2203,21 +2233,36 @@ BEGIN
         RETURN;
     END IF;
 
+    EXECUTE format('LOCK TABLE %1$s.performance_data, %1$s.traders IN ACCESS SHARE MODE', app);
+    SELECT array_agg(c.oid), array_agg(DISTINCT c.relowner) INTO tables, owners
+      FROM pg_class c
+     WHERE c.relnamespace = app
+       AND c.relname IN ('performance_data', 'traders')
+       AND c.relkind IN ('r', 'p');
+
+    SELECT r.rolsuper OR ARRAY[r.oid] = owners INTO trusted
+      FROM pg_namespace n
+           JOIN pg_roles r ON r.oid = CASE n.nspowner WHEN to_regrole('pg_database_owner')
+                                      THEN (SELECT datdba FROM pg_database WHERE datname = current_database())
+                                      ELSE n.nspowner END
+     WHERE n.oid = app;
+
     -- Nothing in it belongs to the extension, whose end it must survive.  The
-    -- body is parsed, so that nobody can put another table in the place of
-    -- one, or give a column another type; the casts allow for the types of
-    -- adopted ones.
-    EXECUTE format($q$
-        CREATE FUNCTION %1$s.get_leaderboard(limit_count integer DEFAULT 10)
+    -- casts allow for the types of adopted columns.  The body is a string, as
+    -- a parsed one forbids changes of the columns; but that keeps others from
+    -- putting something else in the place of what it reads, where they could.
+    definition := format($q$
+        CREATE FUNCTION %s.get_leaderboard(limit_count integer DEFAULT 10)
         RETURNS TABLE (
             trader_id uuid,
             trader_name text,
             starting_balance numeric,
             current_balance numeric,
             profit_percentage numeric)
-        LANGUAGE sql STABLE SECURITY DEFINER
+        LANGUAGE sql STABLE SECURITY INVOKER
         SET search_path = pg_catalog, pg_temp
-        BEGIN ATOMIC
+        $q$, app);
+    query := format($q$
     SELECT t.id,
            t.full_name::text,
            p.starting_balance::numeric,
@@ -2232,9 +2277,13 @@ BEGIN
                    THEN p.profit_percentage END DESC NULLS LAST,
               p.achieved_at,
               t.id
-     LIMIT get_leaderboard.limit_count;
-        END
+     LIMIT get_leaderboard.limit_count
         $q$, app);
+    IF trusted AND cardinality(owners) = 1 THEN
+        EXECUTE definition || format('AS %L', query);
+    ELSE
+        EXECUTE definition || 'BEGIN ATOMIC' || query || '; END';
+    END IF;
 
     object := format('%s.get_leaderboard(integer)', app);
     action := 'created';
@@ -2244,16 +2293,24 @@ BEGIN
     EXECUTE format('COMMENT ON FUNCTION %s IS %L', object,
                    'best approved traders; limit_count null: all');
 
-    -- It runs with its owner's rights, which should be no more than those of
-    -- the owner of the numbers.  Who may not give it away keeps it: then it
-    -- reads what that role may read.
-    SELECT pg_get_userbyid(relowner) INTO owner
-      FROM pg_class
-     WHERE relnamespace = app
-       AND relname = 'performance_data';
-    IF owner <> current_user THEN
+    IF EXISTS (SELECT
+                 FROM pg_depend d
+                WHERE d.classid = 'pg_proc'::regclass
+                  AND d.objid = to_regprocedure(object)
+                  AND d.refclassid = 'pg_class'::regclass
+                  AND d.refobjid <> ALL (tables)) OR cardinality(tables) <> 2 THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '40001',
+            MESSAGE = format('The tables in schema %s were replaced by others meanwhile.', app),
+            HINT = 'Try again.';
+    END IF;
+
+    -- It has its owner's rights only where both tables are his.  Who may not
+    -- give it away keeps it: then it reads what its caller may read.
+    IF cardinality(owners) = 1 THEN
         BEGIN
-            EXECUTE format('ALTER FUNCTION %s OWNER TO %I', object, owner);
+            EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER', object);
+            EXECUTE format('ALTER FUNCTION %s OWNER TO %I', object, pg_get_userbyid(owners[1]));
         EXCEPTION WHEN insufficient_privilege THEN
             NULL;
         END;

@@ -24,6 +24,7 @@
 #include "utils/syscache.h"
 
 #include "catalog.h"
+#include "trust.h"
 
 static const char *const table_names[CATALOG_TABLES] = {
 	"traders", "trading_credentials", "credential_assignments", "performance_data",
@@ -534,6 +535,21 @@ check_identity(const Catalog *catalog, CatalogTable first)
 	}
 }
 
+/* Refuses triggers whose code lies elsewhere than in a function. */
+static void
+check_triggers(const Catalog *catalog, CatalogTable first)
+{
+	for (int t = first; t < CATALOG_TABLES; t++)
+	{
+		ListCell   *cell;
+
+		if (!superuser_arg(catalog->tables[t].owner))
+			continue;
+		foreach(cell, find_all_inheritors(catalog->tables[t].relid, AccessShareLock, NULL))
+			trust_check_triggers(lfirst_oid(cell));
+	}
+}
+
 /* Refuses such code in the tables from first on. */
 void
 catalog_check_code(const Catalog *catalog, CatalogTable first)
@@ -552,6 +568,7 @@ catalog_check_code(const Catalog *catalog, CatalogTable first)
 				errmsg("%s runs code of role \"%s\" with a superuser's rights",
 					   db_text(rows, 0, 0), db_text(rows, 0, 1)),
 				errhint("Give what runs to the owner of the table, or the table to a role without superuser rights."));
+	check_triggers(catalog, first);
 	for (int t = first; t < CATALOG_TABLES; t++)
 	{
 		now.relids[t] = catalog->tables[t].relid;

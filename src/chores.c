@@ -22,6 +22,9 @@
 #define LOCKED_US INT64CONST(1000000)
 #define SLOW_US (10 * WORK_LIMIT_MS * INT64CONST(1000))
 
+/* So many failures in a row are everybody's: what is not done has its own time. */
+#define FAILURES_MAX 1000
+
 /* History is pruned that often, so many rows at a time with so long a rest between. */
 #define PRUNE_US	(600 * INT64CONST(1000000))
 #define PRUNE_ROWS	1000
@@ -35,7 +38,8 @@ typedef struct Chore
 	int			done;			/* of them */
 	int			kept;			/* of these, locked: they are in front */
 	int			portion;		/* how many to take next */
-	bool		told;			/* of a failure */
+	int			failures;		/* in a row, of single rows */
+	bool		told;			/* of one */
 	double		within_s;
 	int64		next_us;
 } Chore;
@@ -155,6 +159,10 @@ note_failure(Chore *chore, Portion *portion, const ErrorData *error)
 		worker_log_undone(change_names[chore->change], error);
 		chore->told = true;
 	}
+	if (++chore->failures < FAILURES_MAX)
+		return;
+	chore->done = chore->n;
+	chore->kept = 0;
 }
 
 static void
@@ -162,6 +170,7 @@ note_success(Worker *worker, Chore *chore, const Portion *portion)
 {
 	for (int i = 0; i < portion->n_changed; i++)
 		intake_look_again(worker, &portion->changed[i]);
+	chore->failures = 0;
 	chore->done += portion->n;
 	/* never more than are done, so that nothing is overwritten that is to come */
 	memcpy(&chore->ids[chore->kept], portion->locked.ids, sizeof(pg_uuid_t) * portion->locked.n);

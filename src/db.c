@@ -117,20 +117,23 @@ db_arg(DbArgs *args, Oid type, Datum value, bool isnull)
 /*---------------------------------------------------------------------------
  * Plans
  *
- * A statement is run only as it was checked: its tables stay locked from its analysis
- * to its end, and where something has changed before that, it is begun anew.
+ * A statement is run only as it was planned, and so checked, here: its tables stay
+ * locked from its analysis to its end.  The plan is a generic one, because that of a
+ * statement that is about to run would be made where it is not guarded.
  *---------------------------------------------------------------------------
  */
 
 /* More texts than there are statements: tables were moved or changed again and again. */
 #define MAX_PLANS 100
 
+/* How often a statement is planned anew because something has changed meanwhile. */
+#define MAX_ATTEMPTS 10
+
 typedef struct KeptPlan
 {
 	uint64		key;			/* hash of the text, the types and the role, first */
 	char	   *sql;
 	SPIPlanPtr	plan;
-	int			generation;		/* of the plan that was checked */
 } KeptPlan;
 
 static HTAB *plans;
@@ -142,22 +145,15 @@ source_of(SPIPlanPtr plan)
 	return linitial(SPI_plan_get_plan_sources(plan));
 }
 
-/* Analyses a statement, which locks its tables, and refuses what is not to be trusted. */
+/* Analyses a statement. */
 static SPIPlanPtr
-prepare(DbArgs *args, const char *sql, int cursor_options)
+prepare(DbArgs *args, const char *sql)
 {
-	for (;;)
-	{
-		SPIPlanPtr	plan = SPI_prepare_cursor(sql, args->n, args->types, cursor_options);
+	SPIPlanPtr	plan = SPI_prepare_cursor(sql, args->n, args->types, CURSOR_OPT_GENERIC_PLAN);
 
-		if (plan == NULL)
-			elog(ERROR, "could not prepare a statement: %s", SPI_result_code_string(SPI_result));
-		trust_check(source_of(plan)->query_list, GetUserId());
-		if (source_of(plan)->is_valid)
-			return plan;
-		SPI_freeplan(plan);
-		CHECK_FOR_INTERRUPTS();
-	}
+	if (plan == NULL)
+		elog(ERROR, "could not prepare a statement: %s", SPI_result_code_string(SPI_result));
+	return plan;
 }
 
 static void
@@ -188,22 +184,21 @@ plan_key(const DbArgs *args, const char *sql)
 }
 
 /* Prepares a statement and keeps it in the place of that key. */
-static KeptPlan *
+static SPIPlanPtr
 keep_plan(uint64 key, DbArgs *args, const char *sql)
 {
-	SPIPlanPtr	plan = prepare(args, sql, CURSOR_OPT_GENERIC_PLAN);
+	SPIPlanPtr	plan = prepare(args, sql);
 	char	   *copy = MemoryContextStrdup(TopMemoryContext, sql);
 	KeptPlan   *kept = hash_search(plans, &key, HASH_ENTER, NULL);
 
 	kept->sql = copy;
 	kept->plan = plan;
-	kept->generation = source_of(plan)->generation;
 	SPI_keepplan(plan);
-	return kept;
+	return plan;
 }
 
-/* The plan of a statement, from an earlier time where there is one that holds. */
-static KeptPlan *
+/* The plan of a statement, from an earlier time where there is one. */
+static SPIPlanPtr
 find_plan(DbArgs *args, const char *sql)
 {
 	HASHCTL		control = {.keysize = sizeof(uint64), .entrysize = sizeof(KeptPlan), .hcxt = TopMemoryContext};
@@ -213,8 +208,8 @@ find_plan(DbArgs *args, const char *sql)
 	if (plans == NULL)
 		plans = hash_create("wfx_mt4 plans", 32, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	kept = hash_search(plans, &key, HASH_FIND, NULL);
-	if (kept != NULL && strcmp(kept->sql, sql) == 0 && source_of(kept->plan)->is_valid)
-		return kept;
+	if (kept != NULL && strcmp(kept->sql, sql) == 0)
+		return kept->plan;
 	if (kept != NULL)
 		forget_plan(kept);
 	if (hash_get_num_entries(plans) >= MAX_PLANS)
@@ -223,41 +218,52 @@ find_plan(DbArgs *args, const char *sql)
 }
 
 /*
- * Locks the tables of a plan, and plans where that has not been done.  What is kept
- * must suit tables that have grown since, so rows are found by their keys whatever
- * the size.
+ * Locks the tables of a plan, and plans where that has not been done or does not hold
+ * any more.  What is kept must suit tables that have grown since, so rows are found
+ * by their keys whatever the size.
  */
 static void
-make_plan(SPIPlanPtr plan)
+make_plan(SPIPlanPtr plan, bool kept)
 {
 	int			nest_level = NewGUCNestLevel();
 
-	if (source_of(plan)->gplan == NULL || !source_of(plan)->gplan->is_valid)
+	if (kept)
 		set_locally("enable_seqscan", "off");
-	ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), CurrentResourceOwner);
+	trust_guard(true);
+	PG_TRY();
+	{
+		ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), kept ? CurrentResourceOwner : NULL);
+	}
+	PG_FINALLY();
+	{
+		trust_guard(false);
+	}
+	PG_END_TRY();
 	AtEOXact_GUC(false, nest_level);
 }
 
-/* Finds the plan of a statement, its tables locked, and checked as it is now. */
+/*
+ * The plan of a statement, ready to be run.  A statement that is run from within one
+ * of ours, by a trigger, keeps none: the outer one may be running it.
+ */
 static SPIPlanPtr
-checked_plan(DbArgs *args, const char *sql)
+plan_of(DbArgs *args, const char *sql)
 {
-	for (;;)
-	{
-		KeptPlan   *kept = find_plan(args, sql);
-		CachedPlanSource *source = source_of(kept->plan);
+	bool		kept = args->kept && depth == 1;
+	SPIPlanPtr	plan = kept ? find_plan(args, sql) : prepare(args, sql);
 
-		make_plan(kept->plan);
-		/* waiting for a lock, it may have been analysed anew */
-		if (source->generation != kept->generation)
-		{
-			trust_check(source->query_list, GetUserId());
-			kept->generation = source->generation;
-		}
-		if (source->is_valid)
-			return kept->plan;
+	for (int i = 0; i < MAX_ATTEMPTS; i++)
+	{
+		make_plan(plan, kept);
+		if (source_of(plan)->is_valid && (source_of(plan)->gplan == NULL || source_of(plan)->gplan->is_valid))
+			return plan;
 		CHECK_FOR_INTERRUPTS();
 	}
+	ereport(ERROR,
+			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			errmsg("the tables of a statement change all the time"),
+			errhint("Try again."));
+	return NULL;
 }
 
 /*---------------------------------------------------------------------------
@@ -277,8 +283,7 @@ run(DbArgs *args, const char *sql, bool read_only)
 	depth++;
 	PG_TRY();
 	{
-		rc = SPI_execute_plan(args->kept ? checked_plan(args, sql) : prepare(args, sql, 0),
-							  args->values, args->nulls, read_only, 0);
+		rc = SPI_execute_plan(plan_of(args, sql), args->values, args->nulls, read_only, 0);
 	}
 	PG_FINALLY();
 	{
@@ -449,11 +454,21 @@ limit_lock_wait(int lock_timeout_ms)
 	set_locally("lock_timeout", text);
 }
 
-/* Ends the limit of a piece of work; what it may have set off late hits nothing else. */
-static void
-end_work_limit(void)
+/* Begins the limit of a piece of work, unless it is a part of another; true if it did. */
+static bool
+begin_work_limit(void)
 {
-	if (work_limit_ms > 0)
+	if (work_limit_ms == 0 || get_timeout_active(STATEMENT_TIMEOUT))
+		return false;
+	enable_timeout_after(STATEMENT_TIMEOUT, work_limit_ms);
+	return true;
+}
+
+/* Ends the limit that was begun; what it may have set off late hits nothing else. */
+static void
+end_work_limit(bool begun)
+{
+	if (begun)
 		db_forget_timeouts();
 }
 
@@ -480,6 +495,7 @@ db_try(DbWork work, void *arg, int lock_timeout_ms)
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
+	volatile bool limited = false;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
@@ -488,18 +504,17 @@ db_try(DbWork work, void *arg, int lock_timeout_ms)
 		int			nest_level = NewGUCNestLevel();
 
 		limit_lock_wait(lock_timeout_ms);
-		if (work_limit_ms > 0)
-			enable_timeout_after(STATEMENT_TIMEOUT, work_limit_ms);
+		limited = begin_work_limit();
 		work(arg);
 		/* work that looked for no interrupt was too long all the same */
 		CHECK_FOR_INTERRUPTS();
-		end_work_limit();
+		end_work_limit(limited);
 		AtEOXact_GUC(false, nest_level);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
-		end_work_limit();
+		end_work_limit(limited);
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();

@@ -175,6 +175,20 @@ check_may_write(const char *function)
 	PreventCommandIfReadOnly(function);
 }
 
+/*
+ * A trigger of what is being written must not ask a provider: the worker would wait
+ * for it in a transaction, and could ask for an account that it has in flight.
+ */
+static void
+check_not_nested(const char *function)
+{
+	if (db_is_working())
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("%s cannot be called from a trigger on what wfx_mt4 writes", function),
+				errhint("wfx_mt4_request_sync() asks for another sync without waiting for it."));
+}
+
 /* The tasks as a list, which storing them may re-arrange. */
 static WfxTask **
 settled_tasks(WfxTask *tasks, int n)
@@ -223,6 +237,7 @@ wfx_mt4_sync(PG_FUNCTION_ARGS)
 	WfxTask    *tasks;
 	int			n = 0;
 
+	check_not_nested("wfx_mt4_sync()");
 	check_may_write("wfx_mt4_sync()");
 	catalog = catalog_open();
 	tasks = PG_ARGISNULL(0) ? NULL : store_load(catalog, SCOPE_LISTED, PG_GETARG_UUID_P(0), 1, &n);
@@ -240,6 +255,7 @@ wfx_mt4_sync_all(PG_FUNCTION_ARGS)
 	WfxTask    *tasks;
 	int			n;
 
+	check_not_nested("wfx_mt4_sync_all()");
 	check_may_write("wfx_mt4_sync_all()");
 	catalog = catalog_open();
 	tasks = store_load(catalog, SCOPE_ACTIVE, NULL, 0, &n);
@@ -285,6 +301,7 @@ wfx_mt4_sync_due(PG_FUNCTION_ARGS)
 	int			n;
 	int64		due;
 
+	check_not_nested("wfx_mt4_sync_due()");
 	check_may_write("wfx_mt4_sync_due()");
 	catalog = catalog_open();
 	tasks = claim_due(catalog, limit, CLAIM_FOR_TRANSACTION, &n, &due);
@@ -342,6 +359,7 @@ wfx_mt4_run_due(PG_FUNCTION_ARGS)
 	int			limit = due_limit(fcinfo);
 	DueRun		run = {0};
 
+	check_not_nested("wfx_mt4_run_due()");
 	check_may_write("wfx_mt4_run_due()");
 	if (call == NULL || !IsA(call, CallContext) || call->atomic)
 		ereport(ERROR,

@@ -119,10 +119,13 @@ static void
 store_chosen(Worker *worker)
 {
 	WfxTask   **tasks = palloc(sizeof(WfxTask *) * n_storing);
+	Catalog    *catalog = worker_catalog();
 
+	/* a lock on a table is no account's error */
+	catalog_lock_tables(catalog, TABLE_PERFORMANCE);
 	/* storing re-arranges its list */
 	memcpy(tasks, storing, sizeof(WfxTask *) * n_storing);
-	store_results(worker_catalog(), tasks, n_storing, STORE_WORKER);
+	store_results(catalog, tasks, n_storing, STORE_WORKER);
 }
 
 /*

@@ -67,6 +67,7 @@ struct Origin
 	int			n_due;
 	int			in_flight;
 	int			failures;		/* in a row, without an answer */
+	pg_uuid_t	failed;			/* the last of them */
 	TimestampTz answered;		/* when it last answered */
 	TimestampTz silent_until;
 	Origin	   *prev_ready;		/* in the ring of those with something due */
@@ -414,13 +415,17 @@ silence(const DueQueue *queue, const Origin *origin)
 
 /*
  * Does an outcome tell that the origin does not answer?  What was sent before
- * another's answer, or before the silence, says nothing.
+ * another's answer, or before the silence, says nothing, nor does one account over and
+ * over.
  */
 static bool
-says_silence(const Origin *origin, QueueOutcome outcome, TimestampTz taken, TimestampTz now)
+says_silence(Origin *origin, const pg_uuid_t *id, QueueOutcome outcome, TimestampTz taken, TimestampTz now)
 {
-	if (outcome == QUEUE_DOUBTFUL && now - origin->answered < DOUBT_US)
+	bool		again = memcmp(&origin->failed, id, UUID_LEN) == 0;
+
+	if (outcome == QUEUE_DOUBTFUL && (again || now - origin->answered < DOUBT_US))
 		return false;
+	origin->failed = *id;
 	return (outcome == QUEUE_DOUBTFUL || outcome == QUEUE_SILENT) &&
 		taken > origin->answered && origin->silent_until <= now;
 }
@@ -454,7 +459,7 @@ queue_done(DueQueue *queue, const pg_uuid_t *id, QueueOutcome outcome, Timestamp
 		queue->n_silent -= was_silent;
 		return was_silent ? origin->name : NULL;
 	}
-	if (says_silence(origin, outcome, taken, now) && ++origin->failures >= BREAKER_FAILURES)
+	if (says_silence(origin, id, outcome, taken, now) && ++origin->failures >= BREAKER_FAILURES)
 	{
 		origin->silent_until = TimestampTzPlusMilliseconds(now, (int64) (silence(queue, origin) * 1000));
 		queue->n_silent += !was_silent;

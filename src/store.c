@@ -630,6 +630,11 @@ next_time(const Batch *batch, const WfxTask *task)
 	TimestampTz pause = Max(task->pause_until, i->paused_until);
 	TimestampTz next = TimestampTzPlusMilliseconds(batch->now, (int64) (seconds * 1000));
 
+	/* a success counts from when it was asked for, so that slow answers do not add up */
+	if (succeeded(task) && task->observed_at < batch->now)
+		next = Max(next - (batch->now - task->observed_at),
+				   TimestampTzPlusMilliseconds(batch->now, (int64) (seconds * 100)));
+
 	/* those that were paused together do not return together */
 	if (pause > next)
 		next = TimestampTzPlusMilliseconds(pause, (int64) (schedule_after_pause(i->poll_seconds) * 1000));

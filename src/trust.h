@@ -9,8 +9,8 @@
 
 #include "postgres.h"
 
-#include "nodes/pg_list.h"
-
-extern void trust_check(List *queries, Oid role);
+extern void trust_install(void);
+extern void trust_guard(bool on);
+extern void trust_check_triggers(Oid relid);
 
 #endif							/* WFX_MT4_TRUST_H */

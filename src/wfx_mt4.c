@@ -17,6 +17,7 @@
 
 #include "launcher.h"
 #include "shared.h"
+#include "trust.h"
 #include "wfx_mt4.h"
 
 #if PG_VERSION_NUM < 150000
@@ -226,6 +227,7 @@ define_worker_settings(void)
 void
 _PG_init(void)
 {
+	trust_install();
 	define_engine_settings();
 	define_network_settings();
 	define_worker_settings();

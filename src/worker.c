@@ -298,7 +298,7 @@ show(Worker *worker)
 	shared_say(worker->slot, worker->ending ? WORKER_ENDING : WORKER_RUNNING, reason);
 }
 
-/* Everything but results is left for a while after it has met a lock. */
+/* After a lock, everything but results is left for a while. */
 static void
 note_blocked(Worker *worker)
 {
@@ -318,10 +318,13 @@ work(Worker *worker)
 {
 	bool		good = outcome_work(worker);
 
-	worker->blocked = false;
-	if (!good || http_clock() < worker->blocked_us)
-		return good;
-	good = intake_work(worker) && chores_work(worker) && (worker->ending || intake_claim(worker));
+	/* where results cannot be stored, nothing more is asked for */
+	if (good && !worker->blocked)
+	{
+		if (http_clock() < worker->blocked_us)
+			return true;
+		good = intake_work(worker) && chores_work(worker) && (worker->ending || intake_claim(worker));
+	}
 	note_blocked(worker);
 	return good;
 }

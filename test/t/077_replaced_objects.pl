@@ -211,12 +211,74 @@ $test->sql(q{DROP SCHEMA ext CASCADE; ALTER SCHEMA ext2 RENAME TO ext; ALTER SCH
 	ALTER TABLE mt4_integrations OWNER TO CURRENT_USER; ALTER DATABASE postgres OWNER TO CURRENT_USER;
 	GRANT CREATE ON SCHEMA public TO mallory});
 
+# get_leaderboard() keeps others from changing what it reads where they could, and
+# the report tells of one that was made when they could not.
+$test->sql('ALTER SCHEMA public OWNER TO mallory');
+is($test->sql(q{SELECT count(*) FROM ext.wfx_mt4_security_report() WHERE object = 'public.get_leaderboard(integer)'
+	AND problem LIKE '%with the rights of role%'}), 0, 'nobody may call get_leaderboard() yet');
+$test->sql('GRANT EXECUTE ON FUNCTION get_leaderboard(integer) TO visitor');
+is($test->sql(q{SELECT count(*) FROM ext.wfx_mt4_security_report() WHERE object = 'public.get_leaderboard(integer)'
+	AND problem LIKE 'role visitor may run it with the rights of role%'}), 1, 'the report tells of it');
+$test->sql('DROP FUNCTION get_leaderboard(integer); SELECT ext.wfx_mt4_create_tables()');
+
+# What is computed while a statement is planned, in what belongs to her.
+$test->sql('ALTER TABLE traders OWNER TO mallory; CREATE SCHEMA hers AUTHORIZATION mallory');
+$mallory = mallory();
+$mallory->query(qq{CREATE FUNCTION hers.imm(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+	  \$f\$ BEGIN BEGIN ALTER ROLE mallory SUPERUSER; EXCEPTION WHEN OTHERS THEN NULL; END; RETURN 1; END \$f\$;
+	CREATE TABLE hers.child (CHECK (hers.imm(1) = 1)) INHERITS (public.traders);
+	CREATE INDEX ON hers.child ((hers.imm(1)));
+	CREATE STATISTICS hers.st ON (hers.imm(2)), id FROM hers.child});
+$mallory->quit;
+is($test->sql(q{SELECT count(*) FROM pg_indexes WHERE schemaname = 'hers'}), 1, 'a child of her table has an index of hers');
+foreach my $call ('SELECT * FROM ext.wfx_mt4_leaderboard()', 'SELECT * FROM ext.wfx_mt4_status()',
+	"SELECT ext.wfx_mt4_sync('$id')", 'SELECT ext.wfx_mt4_sync_all()')
+{
+	is($test->error("SET client_min_messages = error; $call"), 'no error', "$call works");
+	fails_to_steal('and computes nothing of hers with more rights than hers');
+}
+$test->sql('DROP SCHEMA hers CASCADE; ALTER TABLE traders OWNER TO CURRENT_USER');
+
+# A view of builtin functions alone, in the place of a table.
+{
+	my $m = mallory();
+	my $v = $test->session;
+
+	$test->close_sessions;
+	$m->query(qq{$FUNCTIONS BEGIN; DROP TABLE public.traders CASCADE; CREATE VIEW public.traders AS SELECT '$id'::uuid AS id,
+		query_to_xml('SELECT public.steal_text()', true, false, '')::text AS full_name, true AS is_approved, NULL::text AS email,
+		now() AS registered_at});
+	WfxTest::send_query($v, 'SELECT * FROM ext.wfx_mt4_leaderboard()');
+	usleep(500_000);
+	$m->query('COMMIT');
+	WfxTest::finish_query($v);
+	$_->quit foreach $m, $v;
+	fails_to_steal('a view without functions of her own');
+	restore();
+}
+
+# Triggers that she may create, with functions that are not hers.
+$test->sql('GRANT TRIGGER ON performance_data TO mallory');
+$mallory = mallory();
+foreach my $trigger (
+	q{WHEN (query_to_xml('SELECT public.steal_text()', true, false, '') IS NOT NULL) EXECUTE FUNCTION suppress_redundant_updates_trigger()},
+	q{EXECUTE FUNCTION tsvector_update_trigger('currency', 'pg_catalog.english', 'currency')})
+{
+	$mallory->query("$FUNCTIONS CREATE TRIGGER hers BEFORE UPDATE ON public.performance_data FOR EACH ROW $trigger");
+	my $error = $test->json("SELECT ext.wfx_mt4_sync('$id')")->{error} // '';
+	like($error, qr/42501 trigger "hers" on table "performance_data" may do anything/, "refused: $trigger");
+	fails_to_steal('and not run');
+	$test->sql('DROP TRIGGER hers ON performance_data');
+}
+$mallory->quit;
+$test->sql('REVOKE TRIGGER ON performance_data FROM mallory; SELECT ext.wfx_mt4_sync_all()');
+
 # A table of hers among those of a superuser, and a type of hers in it.
 $test->sql('ALTER TABLE traders OWNER TO mallory; ALTER TABLE credential_assignments OWNER TO mallory');
 synced();
 $mallory = mallory();
 $test->close_sessions;
-$mallory->query(qq{DROP FUNCTION public.get_leaderboard(integer); CREATE TYPE public.nm AS ENUM ('T');
+$mallory->query(qq{CREATE TYPE public.nm AS ENUM ('T');
 	CREATE FUNCTION public.cst(public.nm) RETURNS text LANGUAGE plpgsql AS
 	  \$f\$ BEGIN BEGIN ALTER ROLE mallory SUPERUSER; $STEAL END; RETURN 'x'; END \$f\$;
 	CREATE CAST (public.nm AS text) WITH FUNCTION public.cst(public.nm);
