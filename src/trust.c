@@ -25,6 +25,7 @@
 #include "nodes/primnodes.h"
 #include "optimizer/planner.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
