@@ -133,20 +133,23 @@ claim_release_all(void)
 	}
 }
 
+/* How many claims there may be at once. */
+static double
+total_claims(void)
+{
+	return CLAIM_SHARE * max_locks_per_xact * MaxBackends;
+}
+
 /* How many claims the sessions of people may hold at once, all together. */
 int
 claim_capacity(void)
 {
-	double		total = CLAIM_SHARE * max_locks_per_xact * MaxBackends;
-
-	return Max(1, (int) (shared_exists() ? total * (1 - WORKER_SHARE) : total));
+	return Max(1, (int) (total_claims() * (shared_exists() ? 1 - WORKER_SHARE : 1)));
 }
 
 /* How many each of the workers may hold, where there are that many databases. */
 int
 claim_worker_capacity(int databases)
 {
-	double		total = CLAIM_SHARE * max_locks_per_xact * MaxBackends;
-
-	return Max(1, (int) (total * WORKER_SHARE / Max(databases, 1)));
+	return Max(1, (int) (total_claims() * WORKER_SHARE / Max(databases, 1)));
 }

@@ -462,10 +462,12 @@ only_fetch(Catalog *catalog, WfxTask *task, bool claims)
 Datum
 wfx_mt4_fetch(PG_FUNCTION_ARGS)
 {
-	Catalog	   *catalog = catalog_open();
+	Catalog	   *catalog;
 	WfxTask    *tasks;
 	int			n = 0;
 
+	check_not_nested("wfx_mt4_fetch()");
+	catalog = catalog_open();
 	tasks = PG_ARGISNULL(0) ? NULL : store_load(catalog, SCOPE_LISTED, PG_GETARG_UUID_P(0), 1, &n);
 	if (n == 0)
 		raise_unknown("MT4 Integration");
@@ -526,6 +528,7 @@ wfx_mt4_test_connection(PG_FUNCTION_ARGS)
 	Catalog	   *catalog;
 	ErrorContextCallback callback;
 
+	check_not_nested("wfx_mt4_test_connection()");
 	hide_statement("wfx_mt4_test_connection()", &callback);
 	integration.mt5 = strcmp(platform, "mt5") == 0;
 	if (!integration.mt5 && strcmp(platform, "mt4") != 0)

@@ -8,9 +8,9 @@
  * An index on next_sync_at would say the same, but every sync changes that
  * column, and an index on it would cost each of them a non-HOT update.
  *
- * The breaker: an origin that failed BREAKER_FAILURES times in a row without an
- * answer is silent.  Then one account at a time is asked, at growing intervals,
- * until one is answered.
+ * The breaker: an origin is silent after BREAKER_FAILURES requests in a row without an
+ * answer; what may be one account's matter counts only where others fail too.  Then one
+ * account at a time is asked, at growing intervals, until one is answered.
  */
 #include "postgres.h"
 
@@ -415,8 +415,8 @@ silence(const DueQueue *queue, const Origin *origin)
 
 /*
  * Does an outcome tell that the origin does not answer?  What was sent before
- * another's answer, or before the silence, says nothing, nor does one account over and
- * over.
+ * another's answer, or before the silence, says nothing; nor does a doubtful outcome
+ * while others are answered, or of one account over and over.
  */
 static bool
 says_silence(Origin *origin, const pg_uuid_t *id, QueueOutcome outcome, TimestampTz taken, TimestampTz now)

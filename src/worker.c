@@ -427,8 +427,8 @@ start_service(Worker *worker)
 }
 
 /*
- * Serves, as serve() does; an error outside of a step (without memory, say) ends the
- * service and not the process, for its message is in failure then.
+ * Serves, as serve() does; an error outside of a step, such as a lack of memory, ends
+ * the service and not the process.
  */
 static bool
 serve_or_fail(Worker *worker)

@@ -40,6 +40,14 @@ foreach my $round (1 .. 3)
 }
 is(requests(), $asked, 'nor is it');
 
+foreach my $call ("* FROM wfx_mt4_fetch('$other')",
+	"wfx_mt4_test_connection('4712', 'token-1', '" . $test->provider->endpoint . "')")
+{
+	$test->sql(qq{CREATE OR REPLACE FUNCTION nested() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS \$f\$
+		BEGIN PERFORM $call; RETURN NEW; END \$f\$});
+	like($test->sync($id)->{error}, qr/55000 wfx_mt4_\w+\(\) cannot be called from a trigger/, $call =~ s/\(.*//r);
+}
+
 # What needs no provider may be called, also where it makes the outer plan invalid.
 $test->sql(qq{CREATE OR REPLACE FUNCTION nested() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS \$f\$
 	BEGIN
