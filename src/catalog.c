@@ -468,7 +468,11 @@ catalog_foreign_code(const Catalog *catalog, CatalogTable first)
 	db_arg(&args, OIDARRAYOID, relids, false);
 	return db_query_latest(InvalidOid, &args,
 						   "WITH RECURSIVE ours (oid) AS (SELECT unnest($1) UNION"
-						   "   SELECT h.inhrelid FROM pg_inherits h JOIN ours o ON o.oid = h.inhparent)"
+						   "   SELECT h.inhrelid FROM pg_inherits h JOIN ours o ON o.oid = h.inhparent),"
+						   " domains (oid) AS (SELECT t.oid FROM pg_attribute a JOIN ours o ON o.oid = a.attrelid"
+						   "     JOIN pg_type t ON t.oid = a.atttypid WHERE t.typtype = 'd' UNION"
+						   "   SELECT b.oid FROM domains d JOIN pg_type t ON t.oid = d.oid"
+						   "     JOIN pg_type b ON b.oid = t.typbasetype WHERE b.typtype = 'd')"
 						   " SELECT pg_describe_object(d.classid, d.objid, d.objsubid), r.rolname::text,"
 						   "       CASE WHEN t.oid IS NOT NULL THEN 'DOMAIN ' || t.oid::regtype::text"
 						   "            WHEN r.oid = f.proowner THEN 'ROUTINE ' || f.oid::regprocedure::text"
@@ -488,7 +492,10 @@ catalog_foreign_code(const Catalog *catalog, CatalogTable first)
 						   "   OR d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef a"
 						   "     JOIN ours o ON o.oid = a.adrelid WHERE a.oid = d.objid)"
 						   "   OR d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint c"
-						   "     JOIN ours o ON o.oid = c.conrelid WHERE c.oid = d.objid)"
+						   "     WHERE c.oid = d.objid AND (c.conrelid IN (SELECT o.oid FROM ours o)"
+						   "       OR c.contypid IN (SELECT m.oid FROM domains m)))"
+						   "   OR d.classid = 'pg_statistic_ext'::regclass AND EXISTS (SELECT FROM pg_statistic_ext s"
+						   "     JOIN ours o ON o.oid = s.stxrelid WHERE s.oid = d.objid)"
 						   "   OR d.classid = 'pg_class'::regclass AND (d.objid IN (SELECT o.oid FROM ours o)"
 						   "     OR EXISTS (SELECT FROM pg_index x"
 						   "       JOIN ours o ON o.oid = x.indrelid WHERE x.indexrelid = d.objid))) LIMIT 100");

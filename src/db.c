@@ -18,11 +18,13 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timeout.h"
 
 #include "db.h"
@@ -63,8 +65,8 @@ db_is_working(void)
 
 /*
  * Bounds each piece of work of db_try(), also when it is a trigger that takes
- * long; running out of it is an error of that work.  For processes that have no
- * statement_timeout.
+ * long; running out of it is an error of that work.  Other statements have ten times
+ * as long.  For processes that have no statement_timeout.
  */
 void
 db_limit_work(int milliseconds)
@@ -80,6 +82,20 @@ set_locally(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+/*
+ * auto_explain can log the plans of our statements, and since PostgreSQL 16 logs the
+ * values in them: a token may be one.
+ */
+static void
+silence_auto_explain(void)
+{
+	const char *nested = GetConfigOption("auto_explain.log_nested_statements", true, false);
+
+	if (nested != NULL && strcmp(nested, "on") == 0)
+		(void) set_config_option("auto_explain.log_min_duration", "-1", PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
 /* Becomes the role, InvalidOid: stays who one is. */
 static void
 enter(Scope *scope, Oid role)
@@ -93,6 +109,9 @@ enter(Scope *scope, Oid role)
 	set_locally("row_security", "off");
 	/* what is run here is short; compiling it would take longer */
 	set_locally("jit", "off");
+	/* a plan for the values at hand would be made where nothing is guarded */
+	set_locally("plan_cache_mode", "force_generic_plan");
+	silence_auto_explain();
 }
 
 static void
@@ -138,11 +157,29 @@ typedef struct KeptPlan
 
 static HTAB *plans;
 
+/* A role has changed since; who is a superuser is not part of a plan. */
+static bool roles_changed = false;
+
+static void
+on_role_change(Datum arg, int cache, uint32 hash)
+{
+	roles_changed = true;
+}
+
 /* What a plan was made of, after analysis. */
 static CachedPlanSource *
 source_of(SPIPlanPtr plan)
 {
 	return linitial(SPI_plan_get_plan_sources(plan));
+}
+
+/* Is it a statement for the planner, unlike SET? */
+static bool
+is_planned(SPIPlanPtr plan)
+{
+	List	   *queries = source_of(plan)->query_list;
+
+	return queries != NIL && linitial_node(Query, queries)->commandType != CMD_UTILITY;
 }
 
 /* Analyses a statement. */
@@ -206,7 +243,13 @@ find_plan(DbArgs *args, const char *sql)
 	KeptPlan   *kept;
 
 	if (plans == NULL)
+	{
 		plans = hash_create("wfx_mt4 plans", 32, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		CacheRegisterSyscacheCallback(AUTHOID, on_role_change, (Datum) 0);
+	}
+	if (roles_changed)
+		forget_plans();
+	roles_changed = false;
 	kept = hash_search(plans, &key, HASH_FIND, NULL);
 	if (kept != NULL && strcmp(kept->sql, sql) == 0)
 		return kept->plan;
@@ -226,6 +269,7 @@ static void
 make_plan(SPIPlanPtr plan, bool kept)
 {
 	int			nest_level = NewGUCNestLevel();
+	int			generation = source_of(plan)->generation;
 
 	if (kept)
 		set_locally("enable_seqscan", "off");
@@ -239,6 +283,11 @@ make_plan(SPIPlanPtr plan, bool kept)
 		trust_guard(false);
 	}
 	PG_END_TRY();
+	if (source_of(plan)->generation != generation && !trust_was_reached() && is_planned(plan))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("another extension's planner leaves out those of other extensions"),
+				errhint("In shared_preload_libraries, list wfx_mt4 after it."));
 	AtEOXact_GUC(false, nest_level);
 }
 
@@ -271,12 +320,37 @@ plan_of(DbArgs *args, const char *sql)
  *---------------------------------------------------------------------------
  */
 
+/* Begins the limit of a piece of work, unless it is a part of another; true if it did. */
+static bool
+begin_work_limit(int milliseconds)
+{
+	if (milliseconds == 0 || get_timeout_active(STATEMENT_TIMEOUT))
+		return false;
+	enable_timeout_after(STATEMENT_TIMEOUT, milliseconds);
+	return true;
+}
+
+/* Ends the limit that was begun; what it may have set off late hits nothing else. */
+static void
+end_work_limit(bool begun)
+{
+	if (begun)
+		db_forget_timeouts();
+}
+
+/*
+ * A statement outside db_try() reads, maybe a whole table.  Yet even to plan it may run
+ * a function of the tables' owner, which can take for ever.
+ */
+#define STATEMENT_SHARE 10
+
 /* Runs a statement inside an SPI connection; raises what it raises. */
 static void
 run(DbArgs *args, const char *sql, bool read_only)
 {
 	DbArgs		none = {0};
 	volatile int rc = 0;
+	bool		limited = begin_work_limit(STATEMENT_SHARE * work_limit_ms);
 
 	if (args == NULL)
 		args = &none;
@@ -288,6 +362,7 @@ run(DbArgs *args, const char *sql, bool read_only)
 	PG_FINALLY();
 	{
 		depth--;
+		end_work_limit(limited);
 	}
 	PG_END_TRY();
 	if (rc < 0)
@@ -454,24 +529,6 @@ limit_lock_wait(int lock_timeout_ms)
 	set_locally("lock_timeout", text);
 }
 
-/* Begins the limit of a piece of work, unless it is a part of another; true if it did. */
-static bool
-begin_work_limit(void)
-{
-	if (work_limit_ms == 0 || get_timeout_active(STATEMENT_TIMEOUT))
-		return false;
-	enable_timeout_after(STATEMENT_TIMEOUT, work_limit_ms);
-	return true;
-}
-
-/* Ends the limit that was begun; what it may have set off late hits nothing else. */
-static void
-end_work_limit(bool begun)
-{
-	if (begun)
-		db_forget_timeouts();
-}
-
 /*
  * Forgets what statement_timeout and lock_timeout may have set off.  For processes
  * in which nothing else cancels anything.
@@ -504,7 +561,7 @@ db_try(DbWork work, void *arg, int lock_timeout_ms)
 		int			nest_level = NewGUCNestLevel();
 
 		limit_lock_wait(lock_timeout_ms);
-		limited = begin_work_limit();
+		limited = begin_work_limit(work_limit_ms);
 		work(arg);
 		/* work that looked for no interrupt was too long all the same */
 		CHECK_FOR_INTERRUPTS();

@@ -7,12 +7,15 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #include "catalog.h"
 #include "db.h"
@@ -25,6 +28,7 @@
 PG_FUNCTION_INFO_V1(wfx_mt4_grant);
 PG_FUNCTION_INFO_V1(wfx_mt4_revoke);
 PG_FUNCTION_INFO_V1(wfx_mt4_security_report);
+PG_FUNCTION_INFO_V1(wfx_mt4__table_duplicates);
 
 /*
  * Raises unless the caller is a superuser or owns mt4_integrations.  Before the
@@ -180,5 +184,40 @@ wfx_mt4_security_report(PG_FUNCTION_ARGS)
 	db_arg(&args, INT8OID, Int64GetDatum(counts.http), unreadable);
 	db_return_rows(fcinfo, catalog->extension_owner, &args,
 				   psprintf("SELECT * FROM %s.wfx_mt4__problems($1, $2, $3, $4, $5, $6)", catalog->extension_schema));
+	return (Datum) 0;
+}
+
+/*
+ * Lists traders with several rows in a table that may be anybody's: what its owner
+ * may see, with his rights and in a security-restricted operation, since whoever
+ * calls this may be a superuser.
+ */
+Datum
+wfx_mt4__table_duplicates(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
+	Relation	relation = table_open(relid, AccessShareLock);
+	AclResult	allowed = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
+	DbArgs		args = {0};
+
+	if (allowed != ACLCHECK_OK)
+		aclcheck_error(allowed, OBJECT_TABLE, RelationGetRelationName(relation));
+	db_arg(&args, INT4OID, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
+	db_set_mode(DB_RESTRICTED);
+	PG_TRY();
+	{
+		db_return_rows(fcinfo, relation->rd_rel->relowner, &args,
+					   psprintf("SELECT trader_id, count(*), count(*) OVER () FROM %s"
+								" WHERE trader_id IS NOT NULL GROUP BY trader_id HAVING count(*) > 1"
+								" ORDER BY trader_id LIMIT $1",
+								quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+														   RelationGetRelationName(relation))));
+	}
+	PG_FINALLY();
+	{
+		db_set_mode(DB_AS_FUNCTION);
+	}
+	PG_END_TRY();
+	table_close(relation, NoLock);
 	return (Datum) 0;
 }

@@ -6,7 +6,9 @@
  * owner of a table can give a column a type with casts and operators of his own.  So
  * what counts is what the analysed statement refers to, with the locks on its tables
  * held, when it is planned: whatever runs with a role's rights must belong to that role
- * or to a superuser.
+ * or to a superuser.  That includes what the planner and the executor find in a table by
+ * themselves: its children, and the expressions of its checks, indexes, statistics,
+ * partition key and generated columns.
  */
 #include "postgres.h"
 
@@ -16,10 +18,15 @@
 #include "catalog/objectaddress.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_statistic_ext.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "nodes/execnodes.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/primnodes.h"
@@ -28,9 +35,11 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/partcache.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "trust.h"
 
@@ -83,19 +92,132 @@ is_foreign_function(Oid function, void *arg)
 	return is_foreign(arg, ProcedureRelationId, function);
 }
 
+static bool find_foreign(Node *node, void *arg);
+
+/* The same for a domain, whose checks are run by whoever makes a value of it. */
+static bool
+is_foreign_domain(Trust *trust, Oid domain)
+{
+	DomainConstraintRef checks;
+	ListCell   *cell;
+
+	if (domain < FirstNormalObjectId)
+		return false;
+	if (is_foreign(trust, TypeRelationId, domain))
+		return true;
+	InitDomainConstraintRef(domain, &checks, CurrentMemoryContext, false);
+	foreach(cell, checks.constraints)
+	{
+		if (find_foreign((Node *) ((DomainConstraintState *) lfirst(cell))->check_expr, trust))
+			return true;
+	}
+	return false;
+}
+
+/* The same for an expression in a catalog, null where there is none. */
+static bool
+is_foreign_expression(Trust *trust, int cache, HeapTuple tuple, AttrNumber column)
+{
+	bool		isnull;
+	Datum		value = SysCacheGetAttr(cache, tuple, column, &isnull);
+
+	return !isnull && find_foreign(stringToNode(TextDatumGetCString(value)), trust);
+}
+
+/* The same for two columns of the catalog rows of some objects. */
+static bool
+has_foreign_expression(Trust *trust, List *objects, int cache, AttrNumber column, AttrNumber other)
+{
+	bool		found = false;
+	ListCell   *cell;
+
+	foreach(cell, objects)
+	{
+		HeapTuple	tuple = SearchSysCache1(cache, ObjectIdGetDatum(lfirst_oid(cell)));
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		found = is_foreign_expression(trust, cache, tuple, column) ||
+			is_foreign_expression(trust, cache, tuple, other);
+		ReleaseSysCache(tuple);
+		if (found)
+			break;
+	}
+	list_free(objects);
+	return found;
+}
+
+/* Does a table bring expressions along that may not be used? */
+static bool
+has_foreign_code(Trust *trust, Relation relation)
+{
+	TupleDesc	columns = RelationGetDescr(relation);
+	TupleConstr *constraints = columns->constr;
+	PartitionKey key = relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ?
+		RelationGetPartitionKey(relation) : NULL;
+
+	for (int i = 0; constraints != NULL && i < constraints->num_check; i++)
+	{
+		if (find_foreign(stringToNode(constraints->check[i].ccbin), trust))
+			return true;
+	}
+	for (int i = 0; constraints != NULL && i < constraints->num_defval; i++)
+	{
+		AttrDefault *value = &constraints->defval[i];
+
+		if (TupleDescAttr(columns, value->adnum - 1)->attgenerated != '\0' &&
+			find_foreign(stringToNode(value->adbin), trust))
+			return true;
+	}
+	return (key != NULL && find_foreign((Node *) key->partexprs, trust)) ||
+		has_foreign_expression(trust, RelationGetIndexList(relation), INDEXRELID,
+							   Anum_pg_index_indexprs, Anum_pg_index_indpred) ||
+		has_foreign_expression(trust, RelationGetStatExtList(relation), STATEXTOID,
+							   Anum_pg_statistic_ext_stxexprs, Anum_pg_statistic_ext_stxexprs);
+}
+
 /*
- * A table may be anybody's to read from: nothing runs then, but while it is planned.
- * Since PostgreSQL 16 a view that was expanded is a subquery that knows where it came from.
+ * May a table or a child of it not be used?  It may be anybody's to read from, but
+ * not to write to, and nobody's code may come along.  What the owners of a role's
+ * own tables have put there runs with that role's rights anyway, unless the role is a
+ * superuser, who may have been given the table.
+ */
+static bool
+is_foreign_table(Trust *trust, Oid relid, bool is_result)
+{
+	Relation	relation = table_open(relid, NoLock);
+	bool		others = is_foreign(trust, RelationRelationId, relid);
+	bool		found = others && (is_result || relation->rd_rel->relkind == RELKIND_FOREIGN_TABLE);
+
+	trust->reads_others = trust->reads_others || others;
+	if (!found && (others || superuser_arg(trust->role)))
+		found = has_foreign_code(trust, relation);
+	table_close(relation, NoLock);
+	return found;
+}
+
+/*
+ * The same for an entry of a range table.  Since PostgreSQL 16 a view that was expanded
+ * is a subquery that knows where it came from.
  */
 static bool
 is_foreign_relation(Trust *trust, const RangeTblEntry *rte, bool is_result)
 {
-	bool		is_table = rte->relkind == RELKIND_RELATION || rte->relkind == RELKIND_PARTITIONED_TABLE;
+	ListCell   *cell;
 
-	if (!OidIsValid(rte->relid) || !is_foreign(trust, RelationRelationId, rte->relid))
+	if (!OidIsValid(rte->relid))
 		return false;
-	trust->reads_others = true;
-	return is_result || !is_table;
+	if (rte->relkind != RELKIND_RELATION && rte->relkind != RELKIND_PARTITIONED_TABLE)
+		return is_foreign(trust, RelationRelationId, rte->relid);
+	/* an INSERT goes to partitions although it does not say so */
+	if (!rte->inh && rte->relkind == RELKIND_RELATION)
+		return is_foreign_table(trust, rte->relid, is_result);
+	foreach(cell, find_all_inheritors(rte->relid, AccessShareLock, NULL))
+	{
+		if (is_foreign_table(trust, lfirst_oid(cell), is_result))
+			return true;
+	}
+	return false;
 }
 
 static bool
@@ -128,7 +250,7 @@ find_foreign(Node *node, void *arg)
 	/* of a foreign type, sorting and comparing run code that no node tells of */
 	if (IsA(node, Var) && is_foreign(trust, TypeRelationId, ((Var *) node)->vartype))
 		return true;
-	if (IsA(node, CoerceToDomain) && is_foreign(trust, TypeRelationId, ((CoerceToDomain *) node)->resulttype))
+	if (IsA(node, CoerceToDomain) && is_foreign_domain(trust, ((CoerceToDomain *) node)->resulttype))
 		return true;
 	if (IsA(node, Query))
 		return has_foreign_relation(trust, (Query *) node) ||
@@ -152,22 +274,24 @@ check_query(Query *query, Oid role)
 			errmsg("%s of role \"%s\" would be used with the rights of role \"%s\"",
 				   getObjectDescription(&trust.object, false),
 				   GetUserNameFromId(trust.owner, true), GetUserNameFromId(role, true)),
-			errhint("Give it, or the table, to the owner of the other tables."));
+			trust.object.classId == RelationRelationId ?
+			errhint("Give it, with all that belongs to it, to the owner of the other tables.") :
+			errhint("Drop it or, once its code has been read, give it to the owner of the tables."));
 	return true;
 }
 
 /*---------------------------------------------------------------------------
  * Planning
  *
- * What is planned is what was checked.  The planner computes what does not change: also
- * in the indexes, statistics and checks of whatever table is read, whose functions
- * nobody has looked at.  Where such a table is a third role's, it works as a role that
- * may do nothing.
+ * What is planned is what was checked, with one exception: a lock keeps nobody from
+ * adding statistics to a table of his.  The planner computes what does not change, so
+ * where a third role's table is read it works as a role that may do nothing.
  *---------------------------------------------------------------------------
  */
 
 static planner_hook_type previous_planner;
 static bool is_guarded = false;
+static bool was_reached = false;
 
 static PlannedStmt *
 plan_with(Query *parse, const char *query_string, int cursor_options, ParamListInfo params)
@@ -175,6 +299,30 @@ plan_with(Query *parse, const char *query_string, int cursor_options, ParamListI
 	if (previous_planner)
 		return previous_planner(parse, query_string, cursor_options, params);
 	return standard_planner(parse, query_string, cursor_options, params);
+}
+
+/* Tells whoever meets an error of it with which rights that was. */
+static void
+describe_planning(void *arg)
+{
+	errcontext("planning, without any rights, a statement that reads tables of several roles");
+}
+
+static PlannedStmt *
+plan_as_nobody(Query *parse, const char *query_string, int cursor_options, ParamListInfo params,
+			   Oid role, int context)
+{
+	ErrorContextCallback callback = {.previous = error_context_stack, .callback = describe_planning};
+	PlannedStmt *result;
+
+	error_context_stack = &callback;
+	/* where it raises, whoever has called db.c's statement undoes this */
+	SetUserIdAndSecContext(ROLE_PG_STAT_SCAN_TABLES,
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	result = plan_with(parse, query_string, cursor_options, params);
+	SetUserIdAndSecContext(role, context);
+	error_context_stack = callback.previous;
+	return result;
 }
 
 static PlannedStmt *
@@ -186,15 +334,15 @@ plan_guarded(Query *parse, const char *query_string, int cursor_options, ParamLi
 
 	if (!is_guarded)
 		return plan_with(parse, query_string, cursor_options, params);
-	GetUserIdAndSecContext(&role, &context);
-	if (!check_query(parse, role))
-		return plan_with(parse, query_string, cursor_options, params);
-	/* what it runs is not ours; where it raises, whoever has called db.c's statement undoes this */
+	/* what is planned meanwhile is not ours */
 	is_guarded = false;
-	SetUserIdAndSecContext(ROLE_PG_STAT_SCAN_TABLES,
-						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	result = plan_with(parse, query_string, cursor_options, params);
-	SetUserIdAndSecContext(role, context);
+	was_reached = true;
+	GetUserIdAndSecContext(&role, &context);
+	if (check_query(parse, role))
+		result = plan_as_nobody(parse, query_string, cursor_options, params, role, context);
+	else
+		result = plan_with(parse, query_string, cursor_options, params);
+	/* by rules a statement becomes several */
 	is_guarded = true;
 	return result;
 }
@@ -209,12 +357,24 @@ trust_install(void)
 
 /*
  * Whether what is planned from now on is a statement of ours.  It is switched on
- * around the planning of one statement only, for triggers plan theirs.
+ * around the planning of one statement only.
  */
 void
 trust_guard(bool on)
 {
+	if (on)
+		was_reached = false;
 	is_guarded = on;
+}
+
+/*
+ * Has the hook been called since the guard was switched on?  A planner that another
+ * extension puts in front of it may leave it out.
+ */
+bool
+trust_was_reached(void)
+{
+	return was_reached;
 }
 
 /*---------------------------------------------------------------------------
@@ -243,7 +403,7 @@ does_more(Node *node, void *arg)
 	return expression_tree_walker(node, does_more, NULL);
 }
 
-/* May a third role create triggers on a table? */
+/* May somebody who is no superuser create triggers on a table? */
 static bool
 others_may_create(Relation relation)
 {
@@ -251,7 +411,7 @@ others_may_create(Relation relation)
 	bool		isnull;
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(RelationGetRelid(relation)));
 	Acl		   *list;
-	bool		found = false;
+	bool		found = !superuser_arg(relation->rd_rel->relowner);
 
 	acl = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
 	list = isnull ? NULL : DatumGetAclPCopy(acl);
@@ -261,9 +421,39 @@ others_may_create(Relation relation)
 		const AclItem *item = &ACL_DAT(list)[i];
 
 		found = found || ((ACLITEM_GET_PRIVS(*item) & ACL_TRIGGER) != 0 &&
-						  item->ai_grantee != relation->rd_rel->relowner &&
 						  (item->ai_grantee == ACL_ID_PUBLIC || !superuser_arg(item->ai_grantee)));
 	}
+	return found;
+}
+
+/*
+ * Trigger functions of PostgreSQL and its contrib modules that do with any arguments
+ * no more than to set a column of the row.  Only a superuser can have made a
+ * function in C.
+ */
+static bool
+takes_any_argument(Oid function)
+{
+	static const char *const names[] = {
+		"insert_username", "moddatetime",
+		"tsvector_update_trigger_byid", "tsvector_update_trigger_bycolumn"
+	};
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc row;
+	bool		isnull;
+	char	   *symbol;
+	bool		found = false;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	row = (Form_pg_proc) GETSTRUCT(tuple);
+	symbol = TextDatumGetCString(SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull));
+	if (row->prolang == ClanguageId || row->prolang == INTERNALlanguageId)
+	{
+		for (size_t i = 0; i < lengthof(names); i++)
+			found = found || strcmp(symbol, names[i]) == 0;
+	}
+	ReleaseSysCache(tuple);
 	return found;
 }
 
@@ -284,7 +474,8 @@ trust_check_triggers(Oid relid)
 
 		if (trigger->tgisinternal || trigger->tgenabled == TRIGGER_DISABLED)
 			continue;
-		if (!suspicious && (trigger->tgnargs == 0 || !others_may_create(relation)))
+		if (!suspicious && (trigger->tgnargs == 0 || takes_any_argument(trigger->tgfoid) ||
+							!others_may_create(relation)))
 			continue;
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -293,7 +484,7 @@ trust_check_triggers(Oid relid)
 				errdetail(suspicious ? "Its condition does more than compare values." :
 						  "It has arguments, and roles that are no superusers may create triggers there."),
 				errhint(suspicious ? "Put the condition into the trigger's function, or give the table to a role without superuser rights." :
-						"Revoke TRIGGER on the table, or give it to a role without superuser rights."));
+						"Drop the trigger unless a superuser has made it, then revoke TRIGGER on the table; or give the table to a role without superuser rights."));
 	}
 	table_close(relation, NoLock);
 }

@@ -11,6 +11,7 @@
 
 extern void trust_install(void);
 extern void trust_guard(bool on);
+extern bool trust_was_reached(void);
 extern void trust_check_triggers(Oid relid);
 
 #endif							/* WFX_MT4_TRUST_H */

@@ -62,6 +62,10 @@ my @bad = (
 		qr/critical performance_data policy all_of_it lets everybody/ ],
 	[ 'TRUNCATE', q{GRANT TRUNCATE ON sync_history TO authenticated}, qr/critical sync_history authenticated may write it with TRUNCATE/ ],
 	[ 'TRIGGER', q{GRANT TRIGGER ON traders TO organiser}, qr/critical traders organiser may create triggers/ ],
+	[ 'a trigger that can wait', q{CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+		ALTER TABLE sync_history OWNER TO organiser; ALTER FUNCTION later() OWNER TO organiser;
+		CREATE CONSTRAINT TRIGGER later AFTER INSERT ON sync_history DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION later()},
+		qr/warning sync_history trigger later can wait for the end of a transaction/ ],
 	[ 'a trigger that is disabled', q{ALTER TABLE mt4_integrations DISABLE TRIGGER wfx_mt4_clear_token},
 		qr/critical mt4_integrations trigger wfx_mt4_clear_token is disabled/ ],
 	[ 'a trigger that is missing', q{DROP TRIGGER wfx_mt4_clear_token ON mt4_integrations}, qr/critical mt4_integrations trigger wfx_mt4_clear_token is missing/ ],
