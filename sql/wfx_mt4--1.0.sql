@@ -823,8 +823,8 @@ AS $fn$
              format('SELECT %s.wfx_mt4_move_tokens_to_vault();', $1)),
             ($4 > 0,
              format('%s integrations send their token without encryption; with https the token has to be stored again', $4),
-             format('UPDATE %s SET mt4_server_endpoint = regexp_replace(mt4_server_endpoint,'
-                    ' ''^http(://[^/:]*)(:80)?(/|$)'', ''https\1\3'', ''i'');', $2)),
+             format(E'UPDATE %s SET mt4_server_endpoint = regexp_replace(mt4_server_endpoint,'
+                    ' ''^http(://[^/:]*)(:80)?(/|$)'', E''https\\\\1\\\\3'', ''i'');', $2)),
             ($3 IS NULL,
              'its owner cannot read it',
              (SELECT CASE WHEN c.relforcerowsecurity
@@ -1179,6 +1179,18 @@ BEGIN
                    format('ALTER %%s OWNER TO %%I; -- once its code has been read', u.code_object, current_user)
               FROM unnest($3, $4, $5) AS u (code, owner, code_object)
             UNION ALL
+            SELECT 'warning', c.oid::regclass::text,
+                   format('trigger %%I can wait for the end of a transaction, and then runs with the rights of whoever'
+                          ' has called wfx_mt4_sync(), wfx_mt4_sync_all() or wfx_mt4_sync_due()', g.tgname),
+                   format('DROP TRIGGER %%I ON %%s; -- or let the worker and wfx_mt4_run_due() do it, which do not wait',
+                          g.tgname, c.oid::regclass)
+              FROM %1$s.wfx_mt4__tables() t
+                   JOIN pg_class c ON c.relname = t.table_name AND c.relnamespace = $2
+                   JOIN pg_trigger g ON g.tgrelid = c.oid AND g.tgdeferrable AND NOT g.tgisinternal
+                                    AND g.tgenabled <> 'D'
+                   JOIN pg_proc f ON f.oid = g.tgfoid
+                   JOIN pg_roles r ON r.oid = f.proowner AND NOT r.rolsuper
+            UNION ALL
             SELECT 'warning', c.oid::regclass::text, 'row-level security is off',
                    format('ALTER TABLE %%s ENABLE ROW LEVEL SECURITY;', c.oid::regclass)
               FROM %1$s.wfx_mt4__tables() t
@@ -1342,6 +1354,9 @@ AS $fn$
     -- A violated NOT NULL or CHECK shows the row to the client and the server
     -- log.  A row of mt4_integrations holds a token, so there are few of them
     -- there; what is missing is for the sync to report.
+    --
+    -- What every sync changes stands together in a row, since the log of an
+    -- update has everything between the first and the last change.
     SELECT v.table_name, v.column_name, k.types,
            v.missing = 'error',
            concat_ws(' ', quote_ident(v.column_name), k.types[1],
@@ -1438,6 +1453,9 @@ AS $fn$
     ('performance_data', 'updated_at', 'time', 'add', 'now()',
      'NOT NULL',
      'when the row was last changed'),
+    ('performance_data', 'observed_at', 'time', 'add', NULL,
+     NULL,
+     'when the numbers were asked for'),
     ('performance_data', 'equity', 'numeric', 'add', NULL,
      NULL,
      'equity, in account currency'),
@@ -1462,9 +1480,6 @@ AS $fn$
     ('performance_data', 'currency', 'text', 'add', NULL,
      NULL,
      'account currency'),
-    ('performance_data', 'observed_at', 'time', 'add', NULL,
-     NULL,
-     'when the numbers were asked for'),
     ('performance_data', 'achieved_at', 'time', 'add', NULL,
      NULL,
      'observation that last changed profit_percentage; the earlier wins a tie'),
@@ -1493,39 +1508,39 @@ AS $fn$
     ('mt4_integrations', 'mt4_platform', 'text', 'fill', '''mt4''',
      NULL,
      'mt4 or mt5'),
-    ('mt4_integrations', 'sync_status', 'text', 'fill', '''pending''',
-     NULL,
-     'pending, syncing, success or error'),
-    ('mt4_integrations', 'last_sync', 'time', 'add', NULL,
-     NULL,
-     'when the last sync succeeded'),
-    ('mt4_integrations', 'last_error', 'text', 'add', NULL,
-     NULL,
-     'why the last sync failed; null if it succeeded'),
     ('mt4_integrations', 'is_active', 'boolean', 'fill', 'true',
      NULL,
      'whether the account is synced'),
     ('mt4_integrations', 'created_at', 'time', 'add', 'now()',
      NULL,
      'when the row was inserted; of a trader''s accounts the newest counts'),
-    ('mt4_integrations', 'updated_at', 'time', 'add', 'now()',
-     NULL,
-     'when the row was last changed'),
     ('mt4_integrations', 'mt4_provider', 'text', 'add', NULL,
      NULL,
      'provider in wfx_mt4_providers; null: chosen by the endpoint'),
     ('mt4_integrations', 'poll_interval', 'interval', 'add', NULL,
      NULL,
      'time between syncs, at least 1 s; null: wfx_mt4.poll_interval'),
+    ('mt4_integrations', 'sync_status', 'text', 'fill', '''pending''',
+     NULL,
+     'pending, syncing, success or error'),
     ('mt4_integrations', 'next_sync_at', 'time', 'fill', 'now()',
      NULL,
      'when the next sync is due; infinity: never'),
     ('mt4_integrations', 'last_attempt', 'time', 'add', NULL,
      NULL,
      'when a sync was last tried'),
+    ('mt4_integrations', 'last_sync', 'time', 'add', NULL,
+     NULL,
+     'when the last sync succeeded'),
+    ('mt4_integrations', 'updated_at', 'time', 'add', 'now()',
+     NULL,
+     'when the row was last changed'),
     ('mt4_integrations', 'consecutive_failures', 'count', 'fill', '0',
      NULL,
      'number of failed syncs since the last success'),
+    ('mt4_integrations', 'last_error', 'text', 'add', NULL,
+     NULL,
+     'why the last sync failed; null if it succeeded'),
     ('mt4_integrations', 'error_code', 'text', 'add', NULL,
      NULL,
      'kind of the last error; null if the last sync succeeded'),
@@ -1603,9 +1618,10 @@ REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_columns() FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.wfx_mt4__table_indexes(
     OUT table_name text,
-    OUT column_names text[],
+    OUT column_names text[],        -- that the key has to begin with
     OUT is_unique boolean,
-    OUT predicate text)             -- as pg_get_expr() writes it
+    OUT predicate text,             -- as pg_get_expr() writes it
+    OUT key text)                   -- as we make it; null: the columns alone
 RETURNS SETOF record
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -1613,16 +1629,21 @@ AS $fn$
     -- There is none on mt4_integrations.next_sync_at, the order in which
     -- accounts are due: every sync changes it, so no update could be HOT.
     VALUES
-    ('credential_assignments', '{credential_id,assigned_at}'::text[], false,
-     NULL),
-    ('credential_assignments', '{trader_id}', false, NULL),
-    ('performance_data', '{trader_id}', true, NULL),
-    ('mt4_integrations', '{credential_id}', false, NULL),
-    ('mt4_integrations', '{paused_until}', false, '(paused_until IS NOT NULL)'),
-    ('sync_history', '{integration_id,synced_at}', false, NULL),
-    ('sync_history', '{synced_at}', false, NULL),       -- to find what is old
-    ('account_snapshots', '{trader_id,observed_at}', false, NULL),
-    ('account_snapshots', '{observed_at}', false, NULL)
+    -- Read backwards, nulls come last.
+    ('credential_assignments', '{credential_id,assigned_at}'::text[], false, NULL,
+     'credential_id, assigned_at NULLS FIRST, id'),
+    ('credential_assignments', '{trader_id}', false, NULL, NULL),
+    ('performance_data', '{trader_id}', true, NULL, NULL),
+    ('mt4_integrations', '{credential_id}', false, NULL, NULL),
+    ('mt4_integrations', '{paused_until}', false, '(paused_until IS NOT NULL)', NULL),
+    ('sync_history', '{integration_id,synced_at}', false, NULL,
+     'integration_id, synced_at NULLS FIRST'),
+    -- Rows of ours have ids that grow with time, and need no entry here.
+    ('sync_history', '{synced_at}', false,
+     '((duration_ms IS NULL) OR ((get_byte(uuid_send(id), 6) >> 4) <> 7))',
+     'synced_at NULLS FIRST'),
+    ('account_snapshots', '{trader_id,observed_at}', false, NULL, NULL),
+    ('account_snapshots', '{observed_at}', false, NULL, NULL)
 $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4__table_indexes() IS
     'private: indexes that the tables need';
@@ -1768,6 +1789,20 @@ COMMENT ON FUNCTION @extschema@.wfx_mt4__table_column_problems(regnamespace, reg
     'private: what is wrong with the columns of a table';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_column_problems(regnamespace, regclass, text, text) FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.wfx_mt4__table_duplicates(
+    relation regclass,
+    max_listed integer,
+    OUT trader_id uuid,
+    OUT n_rows bigint,
+    OUT n_traders bigint)           -- all of them
+RETURNS SETOF record
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4__table_duplicates';
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_duplicates(regclass, integer) IS
+    'private: traders with several rows in performance_data';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_duplicates(regclass, integer) FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.wfx_mt4__table_trader_problems(
     ext regnamespace,
     relation regclass,
@@ -1828,14 +1863,8 @@ BEGIN
     hint := 'Delete all but one row of each trader.';
 
     FOR d IN EXECUTE format($q$
-        SELECT trader_id, count(*) AS n_rows, count(*) OVER () AS n_traders
-          FROM %s
-         WHERE trader_id IS NOT NULL
-         GROUP BY trader_id
-        HAVING count(*) > 1
-         ORDER BY trader_id
-         LIMIT $1
-        $q$, relation) USING max_listed
+        SELECT * FROM %s.wfx_mt4__table_duplicates($1, $2)
+        $q$, ext) USING relation, max_listed
     LOOP
         problem := format('Trader %s has %s rows in table %s.',
                           d.trader_id, d.n_rows, label);
@@ -2028,7 +2057,7 @@ BEGIN
                'SHARE ROW EXCLUSIVE',
                concat('CREATE ', CASE WHEN i.is_unique THEN 'UNIQUE ' END,
                       'INDEX ON ', r.oid::regclass,
-                      ' (', array_to_string(i.column_names, ', '), ')',
+                      ' (', coalesce(i.key, array_to_string(i.column_names, ', ')), ')',
                       ' WHERE ' || i.predicate)
           FROM %1$s.wfx_mt4__table_indexes() WITH ORDINALITY AS i
                JOIN pg_class r ON r.relname = i.table_name

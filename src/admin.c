@@ -593,29 +593,49 @@ wfx_mt4_leaderboard(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* How far ahead a clock may have been when a row of the history was written. */
+#define CLOCK_AHEAD (366 * USECS_PER_DAY)
+
+/* The newest of row h of the history, for which a condition holds; $1 says how many. */
+#define NEWEST_SYNCS(condition, order) \
+	"(SELECT h.id, h.integration_id, h.sync_type::text, h.status::text," \
+	"   {sync_history.records_updated>h.records_updated}," \
+	"   h.error_message::text, h.error_code::text," \
+	"   {sync_history.http_status>h.http_status}," \
+	"   {sync_history.duration_ms>h.duration_ms}," \
+	"   {sync_history.synced_at>h.synced_at} AS synced_at" \
+	"  FROM @sync_history h" \
+	" WHERE " condition " ORDER BY " order " LIMIT $1)"
+
+/* Of one integration. */
+static const char syncs_of_one[] =
+NEWEST_SYNCS("h.integration_id = $2", "h.synced_at DESC NULLS LAST, h.id DESC");
+
+/* Of all: ours, and what earlier applications have written about our integrations. */
+static const char syncs_of_all[] =
+"SELECT * FROM ("
+NEWEST_SYNCS(SYNC_BY_ID " AND h.id < $2", "h.id DESC") " UNION ALL "
+NEWEST_SYNCS(SYNC_BY_TIME " AND (h.duration_ms IS NOT NULL"
+			 "     OR h.integration_id IN (SELECT i.id FROM @mt4_integrations i))",
+			 "h.synced_at DESC NULLS LAST")
+") h ORDER BY h.synced_at DESC NULLS LAST, h.id DESC LIMIT $1";
+
 /* What happened lately to one integration, or to all. */
 Datum
 wfx_mt4_recent_syncs(PG_FUNCTION_ARGS)
 {
 	Catalog	   *catalog = catalog_open();
+	bool		all = PG_ARGISNULL(0);
 	DbArgs		args = {0};
 
 	check_limit(fcinfo, 1);
-	pass_argument(&args, fcinfo, 0, UUIDOID);
 	pass_argument(&args, fcinfo, 1, INT4OID);
+	if (all)
+		db_arg(&args, UUIDOID, UUIDPGetDatum(store_id_at(GetCurrentTimestamp() + CLOCK_AHEAD)), false);
+	else
+		pass_argument(&args, fcinfo, 0, UUIDOID);
 	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_HISTORY), &args,
-				   catalog_sql(catalog,
-							 "SELECT h.id, h.integration_id, h.sync_type::text, h.status::text,"
-							 "   {sync_history.records_updated>h.records_updated},"
-							 "   h.error_message::text, h.error_code::text,"
-							 "   {sync_history.http_status>h.http_status},"
-							 "   {sync_history.duration_ms>h.duration_ms},"
-							 "   {sync_history.synced_at>h.synced_at}"
-							 "  FROM @sync_history h"
-							 " WHERE CASE WHEN $1 IS NOT NULL THEN h.integration_id = $1"
-							 "   ELSE h.duration_ms IS NOT NULL OR h.integration_id IN"
-							 "     (SELECT i.id FROM @mt4_integrations i) END"
-							 " ORDER BY h.synced_at DESC NULLS LAST, h.id LIMIT $2"));
+				   catalog_sql(catalog, all ? syncs_of_all : syncs_of_one));
 	return (Datum) 0;
 }
 

@@ -118,6 +118,16 @@ typedef struct Slot
 	char		error[CURL_ERROR_SIZE];
 } Slot;
 
+/*
+ * What is known of a socket that open_socket() has opened.  It stays in the epoll
+ * descriptor as it is when libcurl lays it aside after a request, because the next
+ * request mostly wants the same of it.
+ */
+#define SOCKET_OURS		0x01
+#define SOCKET_IN		0x02	/* registered for these events */
+#define SOCKET_OUT		0x04
+#define SOCKET_IDLE		0x08	/* libcurl does not want to hear of it */
+
 struct HttpPool
 {
 	HttpOptions options;
@@ -125,6 +135,8 @@ struct HttpPool
 	void	   *arg;
 	CURLM	   *multi;
 	int			epoll_fd;
+	unsigned char *sockets;		/* by descriptor: SOCKET_ flags */
+	int			n_sockets;
 	int64_t		timer_us;		/* when libcurl wants to be called, -1: never */
 	int64_t		expire_us;		/* when overdue requests are looked for */
 	int			in_flight;
@@ -318,6 +330,50 @@ read_target(CURLU *url, bool allow_http, HttpTarget *target, char *reason)
 }
 
 /*
+ * Checks scheme and authority, the first bytes of a URL, where the authority begins
+ * after "://" at rest and has that length.
+ */
+static bool
+check_origin(const char *text, const char *rest, size_t length, int flags, HttpTarget *target,
+			 char *reason)
+{
+	CURLU	   *url;
+	bool		good;
+
+	/* libcurl would decode it, and what comes out may be an address */
+	if (has_empty_label(rest, length) || (rest[0] != '[' && memchr(rest, '%', length) != NULL))
+		return reject(reason, "the endpoint has no valid host name");
+	if (rest[length - 1] == ':')
+		return reject(reason, "the endpoint has no valid port");
+	url = curl_url();
+	if (url == NULL)
+		return reject(reason, "out of memory");
+	if (curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK)
+		good = reject(reason, "the endpoint is not a valid URL");
+	else
+		good = read_target(url, flags & HTTP_PLAIN, target, reason);
+	curl_url_cleanup(url);
+	return good;
+}
+
+/* The last origin that was found to be good, as it was spelled: accounts share theirs. */
+static struct
+{
+	char		text[HTTP_HOST_MAX];
+	size_t		length;
+	HttpTarget	target;
+}			last_origin;
+
+/* Is it the last good one, and is its scheme permitted? */
+static bool
+is_last_origin(const char *text, size_t length, int flags)
+{
+	return length == last_origin.length && length > 0 &&
+		memcmp(text, last_origin.text, length) == 0 &&
+		(last_origin.target.https || flags & HTTP_PLAIN);
+}
+
+/*
  * Checks an endpoint: an absolute URL of a permitted scheme with a valid host
  * and port, and no user info, query or fragment.  HTTP_PLAIN permits http,
  * HTTP_QUERY a query, which a provider's own address may have.  Returns false
@@ -326,10 +382,8 @@ read_target(CURLU *url, bool allow_http, HttpTarget *target, char *reason)
 bool
 http_check_url(const char *text, int flags, HttpTarget *target, char reason[HTTP_REASON_MAX])
 {
-	CURLU	   *url;
 	const char *rest = text + strcspn(text, ":");
 	size_t		length;
-	bool		good;
 
 	memset(target, 0, sizeof(*target));
 	for (const char *c = text; *c != '\0'; c++)
@@ -342,21 +396,23 @@ http_check_url(const char *text, int flags, HttpTarget *target, char reason[HTTP
 		return reject(reason, "the endpoint is not an absolute URL such as https://host/path");
 	if (strpbrk(text, flags & HTTP_QUERY ? "#" : "?#") != NULL)
 		return reject(reason, "the endpoint must not contain a query or fragment");
-	length = strcspn(rest + 3, "/?");
-	/* libcurl would decode it, and what comes out may be an address */
-	if (has_empty_label(rest + 3, length) || (rest[3] != '[' && memchr(rest + 3, '%', length) != NULL))
-		return reject(reason, "the endpoint has no valid host name");
-	if (rest[3 + length - 1] == ':')
-		return reject(reason, "the endpoint has no valid port");
-	url = curl_url();
-	if (url == NULL)
-		return reject(reason, "out of memory");
-	if (curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK)
-		good = reject(reason, "the endpoint is not a valid URL");
-	else
-		good = read_target(url, flags & HTTP_PLAIN, target, reason);
-	curl_url_cleanup(url);
-	return good;
+	rest += 3;
+	length = strcspn(rest, "/?");
+	if (is_last_origin(text, rest - text + length, flags))
+	{
+		*target = last_origin.target;
+		return true;
+	}
+	if (!check_origin(text, rest, length, flags, target, reason))
+		return false;
+	length += rest - text;
+	if (length <= sizeof(last_origin.text))
+	{
+		memcpy(last_origin.text, text, length);
+		last_origin.length = length;
+		last_origin.target = *target;
+	}
+	return true;
 }
 
 /*
@@ -567,11 +623,38 @@ note_resolved(Slot *slot)
 	slot->origin->dns_failed_us = 0;
 }
 
+/* Notes a socket as ours; false without memory. */
+static bool
+note_socket(HttpPool *pool, int fd)
+{
+	if (fd >= pool->n_sockets)
+	{
+		int			n = fd < 512 ? 1024 : 2 * fd;
+		unsigned char *sockets = realloc(pool->sockets, n);
+
+		if (sockets == NULL)
+			return false;
+		memset(sockets + pool->n_sockets, 0, n - pool->n_sockets);
+		pool->sockets = sockets;
+		pool->n_sockets = n;
+	}
+	pool->sockets[fd] = SOCKET_OURS;
+	return true;
+}
+
+/* Is it a socket of open_socket(), and not one that libcurl's resolver has made? */
+static bool
+is_ours(const HttpPool *pool, int fd)
+{
+	return fd < pool->n_sockets && pool->sockets[fd] & SOCKET_OURS;
+}
+
 /* Called before each new connection, with the address that it would go to. */
 static curl_socket_t
 open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	Slot	   *slot = arg;
+	int			fd;
 
 	(void) purpose;
 	note_resolved(slot);
@@ -581,7 +664,23 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		return CURL_SOCKET_BAD;
 	}
 	slot->sockets_opened++;
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	if (fd >= 0 && !note_socket(slot->pool, fd))
+	{
+		close(fd);
+		return CURL_SOCKET_BAD;
+	}
+	return fd;
+}
+
+/* Called to close what open_socket() has opened, maybe long after its request. */
+static int
+close_socket(void *arg, curl_socket_t fd)
+{
+	HttpPool   *pool = arg;
+
+	pool->sockets[fd] = 0;
+	return close(fd);
 }
 
 /* Called before each request, on re-used connections too. */
@@ -685,24 +784,58 @@ receive_header(char *data, size_t size, size_t count, void *arg)
 	return bytes;
 }
 
+/* Registers a socket for these events, whatever it was registered for. */
+static int
+register_socket(HttpPool *pool, int fd, uint32_t wanted)
+{
+	struct epoll_event event = {.events = wanted, .data.fd = fd};
+
+	if (epoll_ctl(pool->epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0)
+		return 0;
+	return errno == ENOENT && epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -1;
+}
+
 /* libcurl wants to hear of a socket, or no longer. */
 static int
 watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 {
 	HttpPool   *pool = arg;
-	struct epoll_event event = {.data.fd = fd};
+	bool		ours = is_ours(pool, fd);
+	unsigned char wanted = (what & CURL_POLL_IN ? SOCKET_IN : 0) | (what & CURL_POLL_OUT ? SOCKET_OUT : 0);
 
 	(void) easy;
 	(void) socket_arg;
 	if (what == CURL_POLL_REMOVE)
 	{
-		epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, &event);
+		if (ours)
+			pool->sockets[fd] |= SOCKET_IDLE;
+		else
+			epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 		return 0;
 	}
-	event.events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
-	if (epoll_ctl(pool->epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0)
-		return 0;
-	return errno == ENOENT && epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -1;
+	if (ours)
+	{
+		bool		known = (pool->sockets[fd] & (SOCKET_IN | SOCKET_OUT)) == wanted;
+
+		pool->sockets[fd] = SOCKET_OURS | wanted;
+		if (known)
+			return 0;
+	}
+	return register_socket(pool, fd, (wanted & SOCKET_IN ? EPOLLIN : 0) | (wanted & SOCKET_OUT ? EPOLLOUT : 0));
+}
+
+/*
+ * Something has happened to a socket that libcurl has laid aside, which it will find
+ * out by itself: it need not be told, nor we again.
+ */
+static bool
+forget_if_idle(HttpPool *pool, int fd)
+{
+	if (!is_ours(pool, fd) || (pool->sockets[fd] & SOCKET_IDLE) == 0)
+		return false;
+	epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	pool->sockets[fd] = SOCKET_OURS;
+	return true;
 }
 
 /* libcurl wants to be called after that many milliseconds, -1: not at all. */
@@ -829,6 +962,8 @@ set_options(Slot *slot)
 
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, slot);
+	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+	SET(CURLOPT_CLOSESOCKETDATA, slot->pool);
 	SET(CURLOPT_PREREQFUNCTION, before_request);
 	SET(CURLOPT_PREREQDATA, slot);
 	SET(CURLOPT_WRITEFUNCTION, receive_body);
@@ -1015,6 +1150,7 @@ http_pool_destroy(HttpPool *pool)
 		curl_multi_cleanup(pool->multi);
 	if (pool->epoll_fd >= 0)
 		close(pool->epoll_fd);
+	free(pool->sockets);
 	while ((origin = pool->origins) != NULL)
 	{
 		pool->origins = origin->next;
@@ -1192,12 +1328,14 @@ set_request(Slot *slot, const char *url)
 						 https ? (long) CURL_HTTP_VERSION_2TLS : (long) CURL_HTTP_VERSION_1_1) == CURLE_OK;
 }
 
-/* Gives a request to libcurl. */
+/*
+ * Gives a request to libcurl, which begins it in perform_timer(): nothing starts a
+ * thread here.
+ */
 static void
 send_request(HttpPool *pool, Slot *slot, const char *url)
 {
 	Origin	   *origin = slot->origin;
-	sigset_t	saved;
 	CURLMcode	rc;
 
 	if (!set_request(slot, url))
@@ -1209,9 +1347,7 @@ send_request(HttpPool *pool, Slot *slot, const char *url)
 	slot->response.sent_us = http_clock();
 	slot->resolving = !is_resolved(origin, slot->response.sent_us);
 	origin->resolving += slot->resolving;
-	block_signals(&saved);
 	rc = curl_multi_add_handle(pool->multi, slot->easy);
-	restore_signals(&saved);
 	if (rc != CURLM_OK)
 	{
 		origin->resolving -= slot->resolving;
@@ -1527,6 +1663,18 @@ complete(HttpPool *pool, CURL *easy, CURLcode rc)
 	finish_slot(slot);
 }
 
+/* Lets libcurl do what its timer is ready for, such as to send a request. */
+static void
+perform_timer(HttpPool *pool)
+{
+	int			running;
+
+	if (pool->timer_us < 0 || http_clock() < pool->timer_us)
+		return;
+	pool->timer_us = -1;
+	curl_multi_socket_action(pool->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+}
+
 /* Lets libcurl do what its sockets and its timer are ready for. */
 static void
 perform(HttpPool *pool)
@@ -1542,13 +1690,10 @@ perform(HttpPool *pool)
 			(events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
 			(events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
 
-		curl_multi_socket_action(pool->multi, events[i].data.fd, mask, &running);
+		if (!forget_if_idle(pool, events[i].data.fd))
+			curl_multi_socket_action(pool->multi, events[i].data.fd, mask, &running);
 	}
-	if (pool->timer_us >= 0 && http_clock() >= pool->timer_us)
-	{
-		pool->timer_us = -1;
-		curl_multi_socket_action(pool->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	}
+	perform_timer(pool);
 }
 
 /* Queues the responses of all transfers that have ended. */
@@ -1604,7 +1749,15 @@ http_drive(HttpPool *pool)
 	if (http_clock() >= pool->expire_us)
 		expire(pool);
 	restore_signals(&saved);
-	return pool->done != NULL || start_requests(pool);
+	if (pool->done != NULL)
+		return true;
+	if (!start_requests(pool))
+		return false;
+	block_signals(&saved);
+	perform_timer(pool);
+	collect(pool);
+	restore_signals(&saved);
+	return true;
 }
 
 /*

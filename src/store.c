@@ -157,51 +157,78 @@ uuid_array(const pg_uuid_t *ids, int n)
 	return PointerGetDatum(construct_array(values, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 }
 
+/* The pause of what shares the endpoint and the token of row i; mostly there is none at all. */
+#define PAUSE_OF_I \
+	"CASE WHEN EXISTS (SELECT FROM @mt4_integrations y WHERE y.paused_until IS NOT NULL) THEN" \
+	"  (SELECT max({mt4_integrations.paused_until>x.paused_until})" \
+	"     FROM @mt4_integrations x" \
+	"    WHERE x.paused_until IS NOT NULL" \
+	"      AND rtrim(x.mt4_server_endpoint, '/') = rtrim(i.mt4_server_endpoint, '/')" \
+	"      AND x.mt4_api_token = i.mt4_api_token) END"
+
+/* What read_integration() reads, of row i, with its trader in t.id and his newest. */
+#define LOADED(newest) \
+	"SELECT i.id, i.mt4_account_id::text, i.mt4_api_token::text," \
+	"   i.mt4_server_endpoint::text, i.mt4_provider::text," \
+	"   coalesce(lower(i.mt4_platform::text) = 'mt5', false), " CONFIGURATION ", t.id," \
+	"   nullif(" newest ", i.id)," \
+	"   {mt4_integrations.next_sync_at>i.next_sync_at}," \
+	"   greatest(coalesce(extract(epoch FROM i.poll_interval)::float8, 0)," \
+	"            CASE WHEN i.poll_interval IS NULL THEN 0 ELSE 1 END)," \
+	"   coalesce({mt4_integrations.consecutive_failures>i.consecutive_failures}, 0)," \
+	"   " PAUSE_OF_I \
+	"  FROM @mt4_integrations i"
+
+/* In the order in which they are due. */
+#define LOAD_ORDER " ORDER BY i.next_sync_at NULLS FIRST, i.id"
+
+/* Those listed, one by one. */
+#define LOAD_LISTED(condition) \
+	LOADED(NEWEST_OF_T) \
+	"  LEFT JOIN LATERAL (SELECT " TRADER_OF_I " AS id OFFSET 0) t ON true" \
+	" WHERE i.is_active AND i.id = ANY ($1)" condition LOAD_ORDER
+
+/* All of them: the same, with joins instead of look-ups. */
+#define LOAD_ALL \
+	"WITH linked AS MATERIALIZED (SELECT li.id AS integration_id, tr.id" \
+	"    FROM @mt4_integrations li" \
+	"    JOIN @credential_assignments ca ON ca.credential_id = li.credential_id" \
+	"     AND NOT EXISTS (SELECT FROM @credential_assignments cb" \
+	"                      WHERE cb.credential_id = ca.credential_id" \
+	"                        AND (coalesce(cb.assigned_at, '-infinity'), cb.id)" \
+	"                          > (coalesce(ca.assigned_at, '-infinity'), ca.id))" \
+	"    JOIN @traders tr ON tr.id = ca.trader_id" \
+	"   WHERE li.is_active)," \
+	" several AS (SELECT id FROM linked GROUP BY id HAVING count(*) > 1) " \
+	LOADED("CASE WHEN s.id IS NOT NULL THEN " NEWEST_OF_T " END") \
+	"  LEFT JOIN linked t ON t.integration_id = i.id" \
+	"  LEFT JOIN several s ON s.id = t.id" \
+	" WHERE i.is_active" LOAD_ORDER
+
 /*
  * Reads active integrations with what a sync needs to know of them, their tokens
- * included, and makes a task for each; *n tells how many.  Takes no lock on a row and no transaction
- * id.  Due ones come in the order in which they are due.
+ * included, and makes a task for each; *n tells how many.  Takes no lock on a row and
+ * no transaction id.  Due ones come in the order in which they are due.
  */
 WfxTask *
 store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids, int n_ids, int *n)
 {
-	static const char *const filters[] = {
-		[SCOPE_ACTIVE] = "",
-		[SCOPE_LISTED] = " AND i.id = ANY ($1)",
-		[SCOPE_LISTED_DUE] = " AND i.id = ANY ($1) AND " IS_DUE
+	static const char *const templates[] = {
+		[SCOPE_ACTIVE] = LOAD_ALL,
+		[SCOPE_LISTED] = LOAD_LISTED(""),
+		[SCOPE_LISTED_DUE] = LOAD_LISTED(" AND " IS_DUE)
 	};
 	DbArgs		args = {.kept = scope != SCOPE_ACTIVE};
-	StringInfoData template;
 	DbRows	   *rows;
 	WfxTask    *tasks;
 	WfxIntegration *integrations;
 	WfxIntegration **pointers;
 	int			n_rows;
 
-	initStringInfo(&template);
-	appendStringInfo(&template,
-					 "SELECT i.id, i.mt4_account_id::text, i.mt4_api_token::text,"
-					 "       i.mt4_server_endpoint::text, i.mt4_provider::text,"
-					 "       coalesce(lower(i.mt4_platform::text) = 'mt5', false), %s, t.id,"
-					 "       nullif(%s, i.id),"
-					 "       {mt4_integrations.next_sync_at>i.next_sync_at},"
-					 "       greatest(coalesce(extract(epoch FROM i.poll_interval)::float8, 0),"
-					 "                CASE WHEN i.poll_interval IS NULL THEN 0 ELSE 1 END),"
-					 "       coalesce({mt4_integrations.consecutive_failures>i.consecutive_failures}, 0),"
-					 "       (SELECT max({mt4_integrations.paused_until>x.paused_until})"
-					 "          FROM @mt4_integrations x"
-					 "         WHERE x.paused_until IS NOT NULL"
-					 "           AND rtrim(x.mt4_server_endpoint, '/') = rtrim(i.mt4_server_endpoint, '/')"
-					 "           AND x.mt4_api_token = i.mt4_api_token)"
-					 "  FROM @mt4_integrations i"
-					 "  LEFT JOIN LATERAL (SELECT %s AS id OFFSET 0) t ON true"
-					 " WHERE i.is_active%s"
-					 " ORDER BY i.next_sync_at NULLS FIRST, i.id",
-					 CONFIGURATION, NEWEST_OF_T, TRADER_OF_I, filters[scope]);
 	if (scope != SCOPE_ACTIVE)
 		db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
 	rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
-						   catalog_sql(catalog, template.data));
+						   catalog_sql(catalog, templates[scope]));
 	n_rows = rows->n;
 	tasks = palloc0(sizeof(WfxTask) * Max(n_rows, 1));
 	integrations = palloc0(sizeof(WfxIntegration) * Max(n_rows, 1));
@@ -451,8 +478,14 @@ store_request(const Catalog *catalog, const pg_uuid_t *ids, int n_ids, int *n_lo
 	return locked;
 }
 
+/* Deletes some of what is too old of the history, in that order. */
+#define PRUNED(condition, order) \
+	"DELETE FROM @sync_history WHERE ctid = ANY (ARRAY(" \
+	"  SELECT h.ctid FROM @sync_history h WHERE " condition \
+	"    AND h.synced_at < {sync_history.synced_at<$1} ORDER BY " order " LIMIT $2))"
+
 /*
- * Deletes at most that many rows of our own history, and of the snapshots, that
+ * Deletes at most that many rows of each kind of our own history, and of the snapshots, that
  * are older than that, the oldest first; returns how many.
  */
 int64
@@ -463,12 +496,12 @@ store_prune(const Catalog *catalog, TimestampTz before, int limit)
 
 	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(before), false);
 	db_arg(&args, INT4OID, Int32GetDatum(limit), false);
+	db_arg(&args, UUIDOID, UUIDPGetDatum(store_id_at(before)), false);
 	removed = db_execute(catalog_owner(catalog, TABLE_HISTORY), &args,
-						 catalog_sql(catalog,
-									 "DELETE FROM @sync_history WHERE ctid = ANY (ARRAY("
-									 "  SELECT h.ctid FROM @sync_history h WHERE h.duration_ms IS NOT NULL"
-									 "    AND h.synced_at < {sync_history.synced_at<$1}"
-									 "  ORDER BY h.synced_at LIMIT $2))"));
+						 catalog_sql(catalog, PRUNED(SYNC_BY_ID " AND h.id < $3", "h.id")));
+	args.n = 2;
+	removed += db_execute(catalog_owner(catalog, TABLE_HISTORY), &args,
+						  catalog_sql(catalog, PRUNED(SYNC_BY_TIME " AND h.duration_ms IS NOT NULL", "h.synced_at NULLS FIRST")));
 	removed += db_execute(catalog_owner(catalog, TABLE_SNAPSHOTS), &args,
 						  catalog_sql(catalog,
 									  "DELETE FROM @account_snapshots WHERE ctid = ANY (ARRAY("
@@ -532,6 +565,7 @@ store_claims_left(void)
 /* What a column of a batch is made of. */
 typedef enum Field
 {
+	FIELD_PLACE,				/* in the batch, from 1 */
 	FIELD_ID,
 	FIELD_CONFIGURATION,
 	FIELD_TRADER,
@@ -572,6 +606,7 @@ field_type(Field field)
 			return UUIDOID;
 		case FIELD_CONFIGURATION:
 			return INT8OID;
+		case FIELD_PLACE:
 		case FIELD_FAILURES:
 		case FIELD_TRADES:
 		case FIELD_RECORDS:
@@ -662,29 +697,50 @@ time_or_null(TimestampTz time, bool known, bool *isnull)
 	return TimestampTzGetDatum(time);
 }
 
+/* A moment in milliseconds since 1970, and 12 bits of a fraction. */
+static uint64
+id_time(TimestampTz moment)
+{
+	uint64		us = (uint64) (moment + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+
+	return us / 1000 << 12 | us % 1000 * 4096 / 1000;
+}
+
+/* A UUID of version 7 (RFC 9562) of such a time. */
+static pg_uuid_t *
+make_id(uint64 time, uint64 random)
+{
+	pg_uuid_t  *id = palloc(UUID_LEN);
+
+	for (int i = 0; i < 6; i++)
+		id->data[i] = (unsigned char) (time >> (52 - 8 * i));
+	id->data[6] = (unsigned char) (0x70 | (time >> 8 & 0x0F));
+	id->data[7] = (unsigned char) time;
+	memcpy(&id->data[8], &random, 8);
+	id->data[8] = (unsigned char) (0x80 | (id->data[8] & 0x3F));
+	return id;
+}
+
 /*
- * A new id, a UUID of version 7 (RFC 9562): ids that grow with time go to one end of
- * an index, while random ones touch, and have the log repeat, a page each.
+ * A new id for the history.  Ids that grow with time go to one end of an index,
+ * while random ones touch, and have the log repeat, a page each; and what is old or
+ * recent is found by its id, so that the time needs no index of its own.
  */
 static pg_uuid_t *
 new_id(void)
 {
 	static uint64 last = 0;
-	pg_uuid_t  *id = palloc(UUID_LEN);
-	uint64		us = (uint64) (GetCurrentTimestamp() +
-							   (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
-	/* milliseconds, and 12 bits of a fraction in which those of one moment are counted */
-	uint64		time = us / 1000 << 12 | us % 1000 * 4096 / 1000;
-	uint64		random = pg_prng_uint64(&pg_global_prng_state);
 
-	last = Max(time, last + 1);
-	for (int i = 0; i < 6; i++)
-		id->data[i] = (unsigned char) (last >> (52 - 8 * i));
-	id->data[6] = (unsigned char) (0x70 | (last >> 8 & 0x0F));
-	id->data[7] = (unsigned char) last;
-	memcpy(&id->data[8], &random, 8);
-	id->data[8] = (unsigned char) (0x80 | (id->data[8] & 0x3F));
-	return id;
+	/* those of one moment are counted in the fraction */
+	last = Max(id_time(GetCurrentTimestamp()), last + 1);
+	return make_id(last, pg_prng_uint64(&pg_global_prng_state));
+}
+
+/* The least id, palloc'd, that a row of our history of that moment can have. */
+pg_uuid_t *
+store_id_at(TimestampTz moment)
+{
+	return make_id(id_time(Max(moment, 0)), 0);
 }
 
 /* A field of a task that says how the sync went. */
@@ -784,7 +840,11 @@ add_field(DbArgs *args, const Batch *batch, Field field)
 	char		align;
 
 	for (int i = 0; i < batch->n; i++)
-		values[i] = field_value(batch, batch->tasks[i], field, &nulls[i]);
+	{
+		nulls[i] = false;
+		values[i] = field == FIELD_PLACE ? Int32GetDatum(i + 1) :
+			field_value(batch, batch->tasks[i], field, &nulls[i]);
+	}
 	get_typlenbyvalalign(type, &length, &byval, &align);
 	db_arg(args, get_array_type(type),
 		   PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbound, type,
@@ -861,7 +921,7 @@ write_integrations(Batch *batch)
 {
 	static const Field fields[] = {
 		FIELD_ID, FIELD_CONFIGURATION, FIELD_STORED_TRADER, FIELD_STATUS, FIELD_ERROR,
-		FIELD_ERROR_CODE, FIELD_FAILURES, FIELD_SEEN_NEXT, FIELD_NEXT, FIELD_PAUSE
+		FIELD_ERROR_CODE, FIELD_FAILURES, FIELD_SEEN_NEXT, FIELD_NEXT, FIELD_PAUSE, FIELD_PLACE
 	};
 	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
@@ -883,18 +943,20 @@ write_integrations(Batch *batch)
 							  "     THEN {mt4_integrations.next_sync_at<v.next} ELSE i.next_sync_at END,"
 							  "   paused_until = CASE WHEN v.pause IS NOT NULL"
 							  "     THEN {mt4_integrations.paused_until<v.pause}"
-							  "     WHEN {mt4_integrations.paused_until>i.paused_until} > $11"
+							  "     WHEN {mt4_integrations.paused_until>i.paused_until} > $12"
 							  "     THEN i.paused_until END,"
-							  "   last_attempt = {mt4_integrations.last_attempt<$11},"
-							  "   updated_at = {mt4_integrations.updated_at<$11},"
+							  "   last_attempt = {mt4_integrations.last_attempt<$12},"
+							  "   updated_at = {mt4_integrations.updated_at<$12},"
 							  "   last_sync = CASE WHEN v.status = 'success'"
-							  "     THEN {mt4_integrations.last_sync<$11} ELSE i.last_sync END"
-							  "  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) WITH ORDINALITY"
-							  "    AS v(id, configuration, trader_id, status, error, error_code,"
-							  "         failures, seen_next, next, pause, n)"
+							  "     THEN {mt4_integrations.last_sync<$12} ELSE i.last_sync END"
+							  "  FROM (SELECT unnest($1) AS id, unnest($2) AS configuration,"
+							  "       unnest($3) AS trader_id, unnest($4) AS status, unnest($5) AS error,"
+							  "       unnest($6) AS error_code, unnest($7) AS failures,"
+							  "       unnest($8) AS seen_next, unnest($9) AS next, unnest($10) AS pause,"
+							  "       unnest($11) AS n) v"
 							  " WHERE i.id = v.id AND i.is_active AND " CONFIGURATION " = v.configuration"
 							  "   AND (v.trader_id IS NULL OR v.trader_id = " TRADER_OF_I ")"
-							  " RETURNING v.n::int4, {mt4_integrations.next_sync_at>i.next_sync_at}"));
+							  " RETURNING v.n, {mt4_integrations.next_sync_at>i.next_sync_at}"));
 	for (int i = 0; i < batch->n; i++)
 		batch->tasks[i]->dropped = true;
 	for (int r = 0; r < rows->n; r++)
@@ -913,11 +975,17 @@ write_integrations(Batch *batch)
 	"hash_record_extended(ROW(p.current_balance, p.equity, p.credit, p.margin, p.free_margin," \
 	" p.margin_level, p.trades, p.currency::text, p.profit_percentage), 0)"
 
-/* The parameters that both statements on performance_data have. */
+/*
+ * The parameters that both statements on performance_data have.  Arrays are taken
+ * apart in a select list wherever there are many: as a table, each column and row
+ * would be copied once more.  Nothing but unnest() beside it: the planner expects few
+ * rows of that, and so finds rows by their keys.
+ */
 #define PERFORMANCE_VALUES \
-	"unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) WITH ORDINALITY" \
-	" AS v(trader_id, seen_observed, observed_at, balance, equity, credit, margin," \
-	"      free_margin, margin_level, trades, currency, n)"
+	"(SELECT unnest($1) AS trader_id, unnest($2) AS seen_observed, unnest($3) AS observed_at," \
+	"   unnest($4) AS balance, unnest($5) AS equity, unnest($6) AS credit, unnest($7) AS margin," \
+	"   unnest($8) AS free_margin, unnest($9) AS margin_level, unnest($10) AS trades," \
+	"   unnest($11) AS currency) v"
 
 /* p is the row as it is, v what was observed, $12 now, $13 the default. */
 #define STARTING	"coalesce(p.starting_balance, $13)"
@@ -1120,9 +1188,10 @@ write_history(const Batch *batch)
 						 "   {sync_history.error_code<v.error_code},"
 						 "   {sync_history.http_status<v.http_status},"
 						 "   {sync_history.duration_ms<v.duration}, {sync_history.synced_at<$10}"
-						 "  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-						 "    AS v(new_id, id, sync_type, status, records, error, error_code,"
-						 "         http_status, duration)"));
+						 "  FROM (SELECT unnest($1) AS new_id, unnest($2) AS id, unnest($3) AS sync_type,"
+						 "       unnest($4) AS status, unnest($5) AS records, unnest($6) AS error,"
+						 "       unnest($7) AS error_code, unnest($8) AS http_status,"
+						 "       unnest($9) AS duration) v"));
 }
 
 static bool
@@ -1155,8 +1224,9 @@ write_snapshots(const Batch *batch)
 						 "   {account_snapshots.equity<v.equity},"
 						 "   {account_snapshots.margin_level<v.margin_level},"
 						 "   {account_snapshots.trades<v.trades}"
-						 "  FROM unnest($1, $2, $3, $4, $5, $6, $7)"
-						 "    AS v(id, trader_id, observed_at, balance, equity, margin_level, trades)"
+						 "  FROM (SELECT unnest($1) AS id, unnest($2) AS trader_id, unnest($3) AS observed_at,"
+						 "       unnest($4) AS balance, unnest($5) AS equity, unnest($6) AS margin_level,"
+						 "       unnest($7) AS trades) v"
 						 "  LEFT JOIN LATERAL (SELECT {account_snapshots.observed_at>s.observed_at} AS at,"
 						 "       s.balance, s.equity, s.margin_level, s.trades"
 						 "       FROM @account_snapshots s WHERE s.integration_id = v.id"
@@ -1535,7 +1605,7 @@ check_without_locks(void *arg)
 static void
 read_observed(void *arg)
 {
-	static const Field fields[] = {FIELD_TRADER};
+	static const Field fields[] = {FIELD_TRADER, FIELD_PLACE};
 	Batch	   *batch = arg;
 	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
@@ -1543,9 +1613,9 @@ read_observed(void *arg)
 	add_fields(&args, batch, fields, lengthof(fields));
 	rows = db_query_latest(catalog_owner(batch->catalog, TABLE_PERFORMANCE), &args,
 						   catalog_sql(batch->catalog,
-									   "SELECT v.n::int4, {performance_data.observed_at>p.observed_at}, " NUMBERS
+									   "SELECT v.n, {performance_data.observed_at>p.observed_at}, " NUMBERS
 									   "  FROM @performance_data p"
-									   "  JOIN unnest($1) WITH ORDINALITY AS v(trader_id, n)"
+									   "  JOIN (SELECT unnest($1) AS trader_id, unnest($2) AS n) v"
 									   "    ON v.trader_id = p.trader_id"));
 	for (int r = 0; r < rows->n; r++)
 	{

@@ -36,6 +36,14 @@
 	"                         > (coalesce(na.assigned_at, '-infinity'), na.id))" \
 	"  ORDER BY ni.created_at DESC NULLS LAST, ni.id DESC LIMIT 1)"
 
+/*
+ * Rows of the history are found by their ids, which grow with time, where they are
+ * ours and have an id of ours (a UUID of version 7), and else by an index on synced_at
+ * with this predicate.  So what we insert needs no entry in that index.
+ */
+#define SYNC_BY_ID		"h.duration_ms IS NOT NULL AND get_byte(uuid_send(h.id), 6) >> 4 = 7"
+#define SYNC_BY_TIME	"(h.duration_ms IS NULL OR get_byte(uuid_send(h.id), 6) >> 4 <> 7)"
+
 /* Whether a request of integration i would have it synchronised sooner. */
 #define MAY_BE_REQUESTED \
 	"i.is_active AND i.next_sync_at IS DISTINCT FROM 'infinity'" \
@@ -87,6 +95,7 @@ extern pg_uuid_t *store_orphans(const Catalog *catalog, int *n);
 extern pg_uuid_t *store_change(const Catalog *catalog, StoreChange change, const pg_uuid_t *ids,
 							   int n_ids, double within_s, int *n_changed, pg_uuid_t **left,
 							   int *n_left);
+extern pg_uuid_t *store_id_at(TimestampTz moment);
 extern int64 store_prune(const Catalog *catalog, TimestampTz before, int limit);
 extern WfxTask *store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids,
 						   int n_ids, int *n);
