@@ -48,12 +48,16 @@ static int	work_limit_ms = 0;
 
 /*
  * Chooses how the statements to come are run: with DB_RESTRICTED a trigger of
- * the tables' owner can neither change the role nor leave work for later.
+ * the tables' owner can neither change the role nor leave work for later.  Returns
+ * the mode before, which whoever may be called by a trigger has to restore.
  */
-void
+DbMode
 db_set_mode(DbMode new_mode)
 {
+	DbMode		old = mode;
+
 	mode = new_mode;
+	return old;
 }
 
 /* Is a statement of the extension being run, so that a trigger fires by it? */

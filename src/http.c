@@ -8,8 +8,8 @@
  * blocks.  Every callback only records: it does not allocate from PostgreSQL,
  * does not raise, and calls nothing of libcurl.
  *
- * Requests wait in a queue per origin.  While a name is being resolved only one
- * request of its origin runs: libcurl's resolver takes a thread for each, and
+ * Requests wait in a queue per origin (origin.h).  While a name is being resolved
+ * only one request of its origin runs: libcurl's resolver takes a thread for each, and
  * 300 accounts at one provider would otherwise ask 300 times for one name.
  */
 #ifndef _GNU_SOURCE
@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "http.h"
+#include "origin.h"
 
 /*
  * CURLOPT_QUICK_EXIT came with 7.87: without it, a hung name server holds the
@@ -47,7 +48,6 @@
 
 /* How long a resolved name, and a failure to resolve it, is good for. */
 #define DNS_CACHE_S			60
-#define DNS_FRESH_US		(50 * INT64_C(1000000))
 #define DNS_FAILED_US		(5 * INT64_C(1000000))
 
 /* When a request that cannot start yet is asked again. */
@@ -62,34 +62,6 @@
 
 /* Descriptors that the rest of the process may need. */
 #define SPARE_FILES			512
-
-typedef struct Job
-{
-	void	   *owner;
-	struct Origin *origin;
-	struct Job *next;
-	int64_t		not_before_us;
-	char		url[];
-} Job;
-
-typedef struct JobQueue
-{
-	Job		   *first;
-	Job		  **last;
-} JobQueue;
-
-/* A scheme, host and port, and what is known about reaching it. */
-typedef struct Origin
-{
-	struct Origin *next;
-	HttpTarget	target;
-	JobQueue	queue;
-	int			in_flight;
-	int			resolving;		/* started, address not known yet */
-	int64_t		resolved_us;	/* when an address was last known, 0: never */
-	int64_t		dns_failed_us;	/* when it was last known not to resolve */
-	char		dns_reason[HTTP_REASON_MAX];
-} Origin;
 
 typedef struct HttpHeaders
 {
@@ -112,6 +84,7 @@ typedef struct Slot
 	size_t		header_bytes;
 	int			sockets_opened;
 	int			sockets_blocked;
+	OriginShare share;
 	bool		resolving;
 	bool		too_large;
 	bool		no_memory;
@@ -128,6 +101,12 @@ typedef struct Slot
 #define SOCKET_OUT		0x04
 #define SOCKET_IDLE		0x08	/* libcurl does not want to hear of it */
 
+typedef struct Socket
+{
+	unsigned char flags;
+	Origin	   *origin;
+} Socket;
+
 struct HttpPool
 {
 	HttpOptions options;
@@ -135,14 +114,14 @@ struct HttpPool
 	void	   *arg;
 	CURLM	   *multi;
 	int			epoll_fd;
-	unsigned char *sockets;		/* by descriptor: SOCKET_ flags */
+	Socket	   *sockets;		/* by descriptor */
 	int			n_sockets;
 	int64_t		timer_us;		/* when libcurl wants to be called, -1: never */
 	int64_t		expire_us;		/* when overdue requests are looked for */
 	int			in_flight;
 	int			max_in_flight;
 	bool		delayed;		/* a queued job waits for its time */
-	Origin	   *origins;
+	Origins		origins;
 	Slot	   *free_slots;
 	Slot	   *active;
 	Slot	   *done;
@@ -625,20 +604,20 @@ note_resolved(Slot *slot)
 
 /* Notes a socket as ours; false without memory. */
 static bool
-note_socket(HttpPool *pool, int fd)
+note_socket(HttpPool *pool, int fd, Origin *origin)
 {
 	if (fd >= pool->n_sockets)
 	{
 		int			n = fd < 512 ? 1024 : 2 * fd;
-		unsigned char *sockets = realloc(pool->sockets, n);
+		Socket	   *sockets = realloc(pool->sockets, sizeof(Socket) * (size_t) n);
 
 		if (sockets == NULL)
 			return false;
-		memset(sockets + pool->n_sockets, 0, n - pool->n_sockets);
+		memset(sockets + pool->n_sockets, 0, sizeof(Socket) * (size_t) (n - pool->n_sockets));
 		pool->sockets = sockets;
 		pool->n_sockets = n;
 	}
-	pool->sockets[fd] = SOCKET_OURS;
+	pool->sockets[fd] = (Socket) {SOCKET_OURS, origin};
 	return true;
 }
 
@@ -646,7 +625,7 @@ note_socket(HttpPool *pool, int fd)
 static bool
 is_ours(const HttpPool *pool, int fd)
 {
-	return fd < pool->n_sockets && pool->sockets[fd] & SOCKET_OURS;
+	return fd < pool->n_sockets && pool->sockets[fd].flags & SOCKET_OURS;
 }
 
 /* Called before each new connection, with the address that it would go to. */
@@ -664,13 +643,27 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		return CURL_SOCKET_BAD;
 	}
 	slot->sockets_opened++;
+	origin_opens(slot->origin);
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-	if (fd >= 0 && !note_socket(slot->pool, fd))
+	if (fd >= 0 && !note_socket(slot->pool, fd, slot->origin))
 	{
 		close(fd);
 		return CURL_SOCKET_BAD;
 	}
 	return fd;
+}
+
+/* The local port of a socket, 0 where it has none. */
+static int
+local_port_of(int fd)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t	size = sizeof(address);
+
+	if (getsockname(fd, (struct sockaddr *) &address, &size) != 0)
+		return 0;
+	return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *) &address)->sin6_port :
+				 ((struct sockaddr_in *) &address)->sin_port);
 }
 
 /* Called to close what open_socket() has opened, maybe long after its request. */
@@ -679,7 +672,8 @@ close_socket(void *arg, curl_socket_t fd)
 {
 	HttpPool   *pool = arg;
 
-	pool->sockets[fd] = 0;
+	origin_closes(pool->sockets[fd].origin, local_port_of(fd));
+	pool->sockets[fd] = (Socket) {0};
 	return close(fd);
 }
 
@@ -694,7 +688,6 @@ before_request(void *arg, char *remote_ip, char *local_ip, int remote_port, int 
 
 	(void) local_ip;
 	(void) remote_port;
-	(void) local_port;
 	note_resolved(slot);
 	if (inet_pton(AF_INET, remote_ip, &in4.sin_addr) == 1)
 		allowed = address_allowed(slot->pool, (struct sockaddr *) &in4);
@@ -704,6 +697,11 @@ before_request(void *arg, char *remote_ip, char *local_ip, int remote_port, int 
 	{
 		slot->sockets_blocked++;
 		slot->sockets_opened = 0;
+	}
+	else if (!origin_sends(slot->origin, &slot->share, local_port))
+	{
+		slot->no_memory = true;
+		allowed = false;
 	}
 	return allowed ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
@@ -808,16 +806,16 @@ watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg
 	if (what == CURL_POLL_REMOVE)
 	{
 		if (ours)
-			pool->sockets[fd] |= SOCKET_IDLE;
+			pool->sockets[fd].flags |= SOCKET_IDLE;
 		else
 			epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 		return 0;
 	}
 	if (ours)
 	{
-		bool		known = (pool->sockets[fd] & (SOCKET_IN | SOCKET_OUT)) == wanted;
+		bool		known = (pool->sockets[fd].flags & (SOCKET_IN | SOCKET_OUT)) == wanted;
 
-		pool->sockets[fd] = SOCKET_OURS | wanted;
+		pool->sockets[fd].flags = SOCKET_OURS | wanted;
 		if (known)
 			return 0;
 	}
@@ -831,10 +829,10 @@ watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg
 static bool
 forget_if_idle(HttpPool *pool, int fd)
 {
-	if (!is_ours(pool, fd) || (pool->sockets[fd] & SOCKET_IDLE) == 0)
+	if (!is_ours(pool, fd) || (pool->sockets[fd].flags & SOCKET_IDLE) == 0)
 		return false;
 	epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-	pool->sockets[fd] = SOCKET_OURS;
+	pool->sockets[fd].flags = SOCKET_OURS;
 	return true;
 }
 
@@ -959,6 +957,8 @@ set_options(Slot *slot)
 	SET(CURLOPT_DNS_CACHE_TIMEOUT, (long) DNS_CACHE_S);
 	SET(CURLOPT_MAXAGE_CONN, (long) MAX_IDLE_S);
 	SET(CURLOPT_MAXLIFETIME_CONN, (long) MAX_LIFETIME_S);
+	/* an account is a few hundred bytes */
+	SET(CURLOPT_BUFFERSIZE, 1024L);
 
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, slot);
@@ -1089,6 +1089,7 @@ http_pool_create(const HttpOptions *options, HttpStart start, void *arg, const c
 	pool->timer_us = -1;
 	pool->max_in_flight = possible_connections(options->max_in_flight);
 	pool->done_last = &pool->done;
+	origins_init(&pool->origins, options->http2);
 	pool->multi = curl_multi_init();
 	pool->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (pool->epoll_fd < 0)
@@ -1103,20 +1104,8 @@ http_pool_create(const HttpOptions *options, HttpStart start, void *arg, const c
 	curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, set_timer);
 	curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool);
 	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, (long) pool->max_in_flight);
+	curl_multi_setopt(pool->multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long) ORIGIN_MAX_STREAMS);
 	return pool;
-}
-
-static void
-free_origin(Origin *origin)
-{
-	Job		   *job;
-
-	while ((job = origin->queue.first) != NULL)
-	{
-		origin->queue.first = job->next;
-		free(job);
-	}
-	free(origin);
 }
 
 /* Ends everything, also requests that are in flight.  Never raises. */
@@ -1125,7 +1114,6 @@ http_pool_destroy(HttpPool *pool)
 {
 	sigset_t	saved;
 	Slot	   *slot;
-	Origin	   *origin;
 
 	if (pool == NULL)
 		return;
@@ -1151,11 +1139,7 @@ http_pool_destroy(HttpPool *pool)
 	if (pool->epoll_fd >= 0)
 		close(pool->epoll_fd);
 	free(pool->sockets);
-	while ((origin = pool->origins) != NULL)
-	{
-		pool->origins = origin->next;
-		free_origin(origin);
-	}
+	origins_free(&pool->origins);
 	free(pool);
 	restore_signals(&saved);
 }
@@ -1194,51 +1178,6 @@ http_pool_timeout(const HttpPool *pool)
 	return (long) left;
 }
 
-/* Finds or makes the origin of a target; NULL without memory. */
-static Origin *
-find_origin(HttpPool *pool, const HttpTarget *target)
-{
-	Origin	   *origin;
-
-	for (origin = pool->origins; origin != NULL; origin = origin->next)
-	{
-		if (strcmp(origin->target.origin, target->origin) == 0)
-			return origin;
-	}
-	origin = calloc(1, sizeof(Origin));
-	if (origin == NULL)
-		return NULL;
-	origin->target = *target;
-	origin->queue.last = &origin->queue.first;
-	origin->next = pool->origins;
-	pool->origins = origin;
-	return origin;
-}
-
-/* Queues a job behind the others, or before them. */
-static void
-push_job(Origin *origin, Job *job, bool first)
-{
-	job->next = first ? origin->queue.first : NULL;
-	if (first)
-		origin->queue.first = job;
-	else
-		*origin->queue.last = job;
-	if (job->next == NULL)
-		origin->queue.last = &job->next;
-}
-
-static Job *
-pop_job(Origin *origin)
-{
-	Job		   *job = origin->queue.first;
-
-	origin->queue.first = job->next;
-	if (job->next == NULL)
-		origin->queue.last = &origin->queue.first;
-	return job;
-}
-
 /*
  * Queues a request; an urgent one goes before the others of its origin.  The
  * URL is copied.  Returns false with the reason if the URL may not be fetched.
@@ -1254,7 +1193,7 @@ http_enqueue(HttpPool *pool, const char *url, void *owner, bool urgent,
 	if (!http_check_url(url, HTTP_QUERY | (pool->options.allow_http ? HTTP_PLAIN : 0),
 						&target, reason))
 		return false;
-	origin = find_origin(pool, &target);
+	origin = origins_find(&pool->origins, &target);
 	job = malloc(sizeof(Job) + strlen(url) + 1);
 	if (origin == NULL || job == NULL)
 	{
@@ -1265,7 +1204,7 @@ http_enqueue(HttpPool *pool, const char *url, void *owner, bool urgent,
 	job->origin = origin;
 	job->not_before_us = 0;
 	strcpy(job->url, url);
-	push_job(origin, job, urgent);
+	origins_push(&pool->origins, job, urgent);
 	return true;
 }
 
@@ -1304,13 +1243,6 @@ refuse(Slot *slot, HttpFailure failure, const char *reason)
 	finish_slot(slot);
 }
 
-/* Is the origin's address known, so that libcurl need not ask for it? */
-static bool
-is_resolved(const Origin *origin, int64_t now)
-{
-	return origin->resolved_us > 0 && now - origin->resolved_us < DNS_FRESH_US;
-}
-
 /*
  * Sets what differs between requests.  Over TLS a new request waits to see
  * whether the connection that is being made can carry it too; without TLS there
@@ -1319,11 +1251,11 @@ is_resolved(const Origin *origin, int64_t now)
 static bool
 set_request(Slot *slot, const char *url)
 {
-	long		https = slot->origin->target.https;
+	bool		https = slot->origin->target.https && slot->pool->options.http2;
 
 	return curl_easy_setopt(slot->easy, CURLOPT_URL, url) == CURLE_OK &&
 		curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, slot->headers.list) == CURLE_OK &&
-		curl_easy_setopt(slot->easy, CURLOPT_PIPEWAIT, https) == CURLE_OK &&
+		curl_easy_setopt(slot->easy, CURLOPT_PIPEWAIT, (long) https) == CURLE_OK &&
 		curl_easy_setopt(slot->easy, CURLOPT_HTTP_VERSION,
 						 https ? (long) CURL_HTTP_VERSION_2TLS : (long) CURL_HTTP_VERSION_1_1) == CURLE_OK;
 }
@@ -1345,7 +1277,7 @@ send_request(HttpPool *pool, Slot *slot, const char *url)
 		return;
 	}
 	slot->response.sent_us = http_clock();
-	slot->resolving = !is_resolved(origin, slot->response.sent_us);
+	slot->resolving = !origin_is_resolved(origin, slot->response.sent_us);
 	origin->resolving += slot->resolving;
 	rc = curl_multi_add_handle(pool->multi, slot->easy);
 	if (rc != CURLM_OK)
@@ -1356,23 +1288,12 @@ send_request(HttpPool *pool, Slot *slot, const char *url)
 		return;
 	}
 	pool->in_flight++;
-	origin->in_flight++;
+	origin_start(origin, &slot->share, slot->response.sent_us);
 	slot->prev_active = NULL;
 	slot->next_active = pool->active;
 	if (pool->active != NULL)
 		pool->active->prev_active = slot;
 	pool->active = slot;
-}
-
-/* May the origin's next request start now? */
-static bool
-origin_ready(const HttpPool *pool, const Origin *origin, int64_t now)
-{
-	if (origin->queue.first == NULL || origin->queue.first->not_before_us > now)
-		return false;
-	if (pool->options.max_per_host > 0 && origin->in_flight >= pool->options.max_per_host)
-		return false;
-	return origin->resolving == 0 || is_resolved(origin, now);
 }
 
 /*
@@ -1388,15 +1309,14 @@ start_next(HttpPool *pool, Origin *origin, int64_t now)
 
 	if (slot == NULL)
 		return false;
-	job = pop_job(origin);
+	job = origin->first;
 	reset_slot(slot, origin, job->owner);
+	/* slot and job stay where they are, so that neither is lost if start raises */
 	slot->next = pool->free_slots;
-	pool->free_slots = slot;	/* so that it is not lost if start raises */
-	job->next = NULL;
-	push_job(origin, job, true);
+	pool->free_slots = slot;
 	verdict = pool->start(pool->arg, job->owner, &slot->headers);
-	pop_job(origin);
 	pool->free_slots = slot->next;
+	(void) origin_pop(origin);
 
 	if (verdict == HTTP_GO && origin->dns_failed_us > 0 &&
 		now - origin->dns_failed_us < DNS_FAILED_US)
@@ -1420,39 +1340,49 @@ start_next(HttpPool *pool, Origin *origin, int64_t now)
 	if (verdict == HTTP_LATER)
 	{
 		job->not_before_us = now + LATER_US;
-		push_job(origin, job, false);
+		origins_push(&pool->origins, job, false);
 	}
 	else
 		free(job);
 	return true;
 }
 
-/* Starts what may start. */
+/* Starts one request of the first origin that waits, if that may be; false without memory. */
 static bool
-start_requests(HttpPool *pool)
+start_one(HttpPool *pool, int64_t now, bool *started)
+{
+	Origin	   *origin = pool->origins.first_waiting;
+	bool		good = true;
+
+	*started = origin_may_start(origin, pool->options.max_per_host,
+								pool->max_in_flight - pool->in_flight, now);
+	if (*started)
+		good = start_next(pool, origin, now);
+	else if (origin->first != NULL && origin->first->not_before_us > now)
+		pool->delayed = true;
+	origins_rotate(&pool->origins);
+	return good;
+}
+
+/* Starts what may start, one of each origin in turn; *n is how many.  False without memory. */
+static bool
+start_requests(HttpPool *pool, int *n)
 {
 	int64_t		now = http_clock();
-	bool		progress = true;
+	int			in_vain = 0;
 
+	*n = 0;
 	pool->delayed = false;
-	while (progress)
+	/* what is refused at once has to be read before more is */
+	while (pool->in_flight < pool->max_in_flight && pool->done == NULL &&
+		   in_vain < pool->origins.n_waiting)
 	{
-		progress = false;
-		for (Origin *origin = pool->origins; origin != NULL; origin = origin->next)
-		{
-			/* what is refused at once has to be read before more is */
-			if (pool->in_flight >= pool->max_in_flight || pool->done != NULL)
-				return true;
-			if (!origin_ready(pool, origin, now))
-			{
-				if (origin->queue.first != NULL && origin->queue.first->not_before_us > now)
-					pool->delayed = true;
-				continue;
-			}
-			if (!start_next(pool, origin, now))
-				return false;
-			progress = true;
-		}
+		bool		started;
+
+		if (!start_one(pool, now, &started))
+			return false;
+		in_vain = started ? 0 : in_vain + 1;
+		*n += started;
 	}
 	return true;
 }
@@ -1652,7 +1582,7 @@ complete(HttpPool *pool, CURL *easy, CURLcode rc)
 
 	if (slot->resolving)
 		slot->origin->resolving--;
-	slot->origin->in_flight--;
+	origin_ends(slot->origin, &slot->share);
 	pool->in_flight--;
 	if (slot->prev_active != NULL)
 		slot->prev_active->next_active = slot->next_active;
@@ -1733,6 +1663,25 @@ expire(HttpPool *pool)
 	pool->expire_us = http_clock() + OVERDUE_US;
 }
 
+/* Starts requests and sends them, as long as that makes room for others. */
+static bool
+send_requests(HttpPool *pool)
+{
+	sigset_t	saved;
+	int			n;
+
+	do
+	{
+		if (!start_requests(pool, &n))
+			return false;
+		block_signals(&saved);
+		perform_timer(pool);
+		collect(pool);
+		restore_signals(&saved);
+	} while (n > 0 && pool->done == NULL);
+	return true;
+}
+
 /*
  * Moves everything on as far as it goes without waiting: sends, receives,
  * collects.  Queued requests start once every response has been released, since
@@ -1749,15 +1698,7 @@ http_drive(HttpPool *pool)
 	if (http_clock() >= pool->expire_us)
 		expire(pool);
 	restore_signals(&saved);
-	if (pool->done != NULL)
-		return true;
-	if (!start_requests(pool))
-		return false;
-	block_signals(&saved);
-	perform_timer(pool);
-	collect(pool);
-	restore_signals(&saved);
-	return true;
+	return pool->done != NULL || send_requests(pool);
 }
 
 /*

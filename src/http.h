@@ -24,6 +24,7 @@ typedef struct HttpOptions
 	size_t		max_body;		/* bytes */
 	bool		allow_http;
 	bool		allow_private;	/* addresses of private networks */
+	bool		http2;			/* where it is offered, else HTTP/1.1 */
 	const char *allowed_hosts;	/* names, *.names, addresses, [:port]; "": any */
 	const char *ca_file;		/* "": the system's */
 	const char *proxy;			/* "": none */

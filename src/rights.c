@@ -151,15 +151,16 @@ static bool
 count_restricted(Counts *counts)
 {
 	volatile bool good = false;
+	volatile DbMode old_mode;
 
-	db_set_mode(DB_RESTRICTED);
+	old_mode = db_set_mode(DB_RESTRICTED);
 	PG_TRY();
 	{
 		good = db_try(count_rows, counts, LOCK_WAIT_MS) == NULL;
 	}
 	PG_FINALLY();
 	{
-		db_set_mode(DB_AS_FUNCTION);
+		db_set_mode(old_mode);
 	}
 	PG_END_TRY();
 	return good;
@@ -197,13 +198,14 @@ wfx_mt4__table_duplicates(PG_FUNCTION_ARGS)
 {
 	Oid			relid = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
 	Relation	relation = table_open(relid, AccessShareLock);
+	volatile DbMode old_mode;
 	AclResult	allowed = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
 	DbArgs		args = {0};
 
 	if (allowed != ACLCHECK_OK)
 		aclcheck_error(allowed, OBJECT_TABLE, RelationGetRelationName(relation));
 	db_arg(&args, INT4OID, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
-	db_set_mode(DB_RESTRICTED);
+	old_mode = db_set_mode(DB_RESTRICTED);
 	PG_TRY();
 	{
 		db_return_rows(fcinfo, relation->rd_rel->relowner, &args,
@@ -215,7 +217,7 @@ wfx_mt4__table_duplicates(PG_FUNCTION_ARGS)
 	}
 	PG_FINALLY();
 	{
-		db_set_mode(DB_AS_FUNCTION);
+		db_set_mode(old_mode);
 	}
 	PG_END_TRY();
 	table_close(relation, NoLock);

@@ -554,6 +554,7 @@ create_pool(Round *round, int max_in_flight)
 		.max_body = (size_t) wfx_max_response_size * 1024,
 		.allow_http = wfx_allow_http,
 		.allow_private = wfx_allow_private_addresses,
+		.http2 = wfx_http2,
 		.allowed_hosts = pstrdup(wfx_allowed_hosts),
 		.ca_file = pstrdup(wfx_ca_file),
 		.proxy = pstrdup(wfx_proxy),

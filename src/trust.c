@@ -34,6 +34,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
 #include "utils/rel.h"
@@ -49,7 +50,7 @@ typedef struct Trust
 	Oid			role;
 	bool		reads_others;	/* a table of a third role */
 	ObjectAddress object;
-	Oid			owner;
+	Oid			owner;			/* its owner; invalid where what it does is in a text */
 } Trust;
 
 /* The owner of an object; invalid where it is gone. */
@@ -86,10 +87,41 @@ is_foreign(Trust *trust, Oid class_id, Oid id)
 	return true;
 }
 
+/*
+ * Functions of PostgreSQL that run SQL which stands in a text, or write a file: what
+ * they do belongs to whoever has written the text.  No statement of ours needs them.
+ */
+static bool
+obeys_text(Oid function)
+{
+	static const Oid functions[] = {
+		F_QUERY_TO_XML, F_QUERY_TO_XMLSCHEMA, F_QUERY_TO_XML_AND_XMLSCHEMA,
+		F_CURSOR_TO_XML, F_CURSOR_TO_XMLSCHEMA,
+		F_TABLE_TO_XML, F_TABLE_TO_XMLSCHEMA, F_TABLE_TO_XML_AND_XMLSCHEMA,
+		F_SCHEMA_TO_XML, F_SCHEMA_TO_XMLSCHEMA, F_SCHEMA_TO_XML_AND_XMLSCHEMA,
+		F_DATABASE_TO_XML, F_DATABASE_TO_XMLSCHEMA, F_DATABASE_TO_XML_AND_XMLSCHEMA,
+		F_TS_STAT_TEXT, F_TS_STAT_TEXT_TEXT, F_TS_REWRITE_TSQUERY_TEXT,
+		F_LO_EXPORT, F_LO_IMPORT_TEXT, F_LO_IMPORT_TEXT_OID
+	};
+
+	for (size_t i = 0; i < lengthof(functions); i++)
+	{
+		if (functions[i] == function)
+			return true;
+	}
+	return false;
+}
+
 static bool
 is_foreign_function(Oid function, void *arg)
 {
-	return is_foreign(arg, ProcedureRelationId, function);
+	Trust	   *trust = arg;
+
+	if (!obeys_text(function))
+		return is_foreign(trust, ProcedureRelationId, function);
+	ObjectAddressSet(trust->object, ProcedureRelationId, function);
+	trust->owner = InvalidOid;
+	return true;
 }
 
 static bool find_foreign(Node *node, void *arg);
@@ -147,6 +179,23 @@ has_foreign_expression(Trust *trust, List *objects, int cache, AttrNumber column
 	return found;
 }
 
+/*
+ * Has a table that is written a column whose type may not be used?  A foreign key
+ * compares with its casts, an index with its functions.
+ */
+static bool
+has_foreign_column(Trust *trust, TupleDesc columns)
+{
+	for (int i = 0; i < columns->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(columns, i);
+
+		if (!column->attisdropped && is_foreign(trust, TypeRelationId, column->atttypid))
+			return true;
+	}
+	return false;
+}
+
 /* Does a table bring expressions along that may not be used? */
 static bool
 has_foreign_code(Trust *trust, Relation relation)
@@ -178,9 +227,8 @@ has_foreign_code(Trust *trust, Relation relation)
 
 /*
  * May a table or a child of it not be used?  It may be anybody's to read from, but
- * not to write to, and nobody's code may come along.  What the owners of a role's
- * own tables have put there runs with that role's rights anyway, unless the role is a
- * superuser, who may have been given the table.
+ * not to write to, and nobody's code may come along.  What a role has put into its own
+ * table runs with its rights anyway; a superuser may have been given the table.
  */
 static bool
 is_foreign_table(Trust *trust, Oid relid, bool is_result)
@@ -190,8 +238,9 @@ is_foreign_table(Trust *trust, Oid relid, bool is_result)
 	bool		found = others && (is_result || relation->rd_rel->relkind == RELKIND_FOREIGN_TABLE);
 
 	trust->reads_others = trust->reads_others || others;
-	if (!found && (others || superuser_arg(trust->role)))
-		found = has_foreign_code(trust, relation);
+	if (!found && (relation->rd_rel->relowner != trust->role || superuser_arg(trust->role)))
+		found = has_foreign_code(trust, relation) ||
+			(is_result && has_foreign_column(trust, RelationGetDescr(relation)));
 	table_close(relation, NoLock);
 	return found;
 }
@@ -258,6 +307,27 @@ find_foreign(Node *node, void *arg)
 	return expression_tree_walker(node, find_foreign, trust);
 }
 
+/* Raises with what was found. */
+static void
+refuse(const Trust *trust)
+{
+	char	   *object = getObjectDescription(&trust->object, false);
+	char	   *role = GetUserNameFromId(trust->role, true);
+
+	if (!OidIsValid(trust->owner))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("%s would do what a text says with the rights of role \"%s\"", object, role),
+				errhint("Take it out of the table's checks, defaults and other expressions."));
+	ereport(ERROR,
+			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			errmsg("%s of role \"%s\" would be used with the rights of role \"%s\"",
+				   object, GetUserNameFromId(trust->owner, true), role),
+			trust->object.classId == RelationRelationId ?
+			errhint("Give it, with all that belongs to it, to the owner of the other tables.") :
+			errhint("Drop it or, once its code has been read, give it to the owner of the tables."));
+}
+
 /*
  * Raises where a query, run by that role, would run code of a third one, or write his
  * table.  Returns whether it reads from one.
@@ -267,17 +337,9 @@ check_query(Query *query, Oid role)
 {
 	Trust		trust = {.role = role};
 
-	if (!find_foreign((Node *) query, &trust))
-		return trust.reads_others;
-	ereport(ERROR,
-			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			errmsg("%s of role \"%s\" would be used with the rights of role \"%s\"",
-				   getObjectDescription(&trust.object, false),
-				   GetUserNameFromId(trust.owner, true), GetUserNameFromId(role, true)),
-			trust.object.classId == RelationRelationId ?
-			errhint("Give it, with all that belongs to it, to the owner of the other tables.") :
-			errhint("Drop it or, once its code has been read, give it to the owner of the tables."));
-	return true;
+	if (find_foreign((Node *) query, &trust))
+		refuse(&trust);
+	return trust.reads_others;
 }
 
 /*---------------------------------------------------------------------------
@@ -325,6 +387,33 @@ plan_as_nobody(Query *parse, const char *query_string, int cursor_options, Param
 	return result;
 }
 
+/*
+ * Looks again at the tables of a plan, which has all of them: somebody may have made a
+ * child of one while the lock on another was waited for.  That an INSERT will go to
+ * partitions, and so depends on them, the planner does not note.
+ */
+static void
+check_plan(PlannedStmt *plan, Oid role)
+{
+	Trust		trust = {.role = role};
+	ListCell   *cell;
+	int			n = 0;
+
+	foreach(cell, plan->rtable)
+	{
+		RangeTblEntry *entry = lfirst(cell);
+		bool		is_result = list_member_int(plan->resultRelations, ++n);
+
+		if (entry->rtekind != RTE_RELATION)
+			continue;
+		if (is_foreign_relation(&trust, entry, is_result))
+			refuse(&trust);
+		if (entry->relkind == RELKIND_PARTITIONED_TABLE)
+			plan->relationOids = list_concat_unique_oid(plan->relationOids,
+														find_all_inheritors(entry->relid, AccessShareLock, NULL));
+	}
+}
+
 static PlannedStmt *
 plan_guarded(Query *parse, const char *query_string, int cursor_options, ParamListInfo params)
 {
@@ -342,6 +431,7 @@ plan_guarded(Query *parse, const char *query_string, int cursor_options, ParamLi
 		result = plan_as_nobody(parse, query_string, cursor_options, params, role, context);
 	else
 		result = plan_with(parse, query_string, cursor_options, params);
+	check_plan(result, role);
 	/* by rules a statement becomes several */
 	is_guarded = true;
 	return result;
@@ -464,7 +554,7 @@ takes_any_argument(Oid function)
 void
 trust_check_triggers(Oid relid)
 {
-	Relation	relation = table_open(relid, NoLock);
+	Relation	relation = table_open(relid, AccessShareLock);
 	TriggerDesc *triggers = relation->trigdesc;
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)

@@ -63,6 +63,7 @@ char	   *wfx_default_starting_balance;
 char	   *wfx_allowed_hosts;
 bool		wfx_allow_private_addresses;
 bool		wfx_allow_http;
+bool		wfx_http2;
 char	   *wfx_ca_file;
 char	   *wfx_proxy;
 
@@ -147,9 +148,9 @@ define_int(const char *name, const char *short_desc, const char *long_desc,
 }
 
 static void
-define_bool(const char *name, const char *short_desc, const char *long_desc, bool *variable)
+define_bool(const char *name, const char *short_desc, const char *long_desc, bool *variable, bool boot_value)
 {
-	DefineCustomBoolVariable(name, short_desc, long_desc, variable, false,
+	DefineCustomBoolVariable(name, short_desc, long_desc, variable, boot_value,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
@@ -199,9 +200,11 @@ define_network_settings(void)
 				&wfx_allowed_hosts, "", check_one_line);
 	define_bool("wfx_mt4.allow_private_addresses",
 				"Allows requests to loopback, private and other reserved addresses.", NULL,
-				&wfx_allow_private_addresses);
+				&wfx_allow_private_addresses, false);
 	define_bool("wfx_mt4.allow_http", "Allows endpoints without TLS.",
-				"Tokens then travel in clear text.", &wfx_allow_http);
+				"Tokens then travel in clear text.", &wfx_allow_http, false);
+	define_bool("wfx_mt4.http2", "Uses HTTP/2 where a provider offers it.",
+				"Off: HTTP/1.1, with a connection for each request in flight.", &wfx_http2, true);
 	define_text("wfx_mt4.ca_file", "Names the file with the certificates of trusted authorities.",
 				"Empty means those of the system.", &wfx_ca_file, "", check_one_line);
 	define_text("wfx_mt4.proxy", "Sets the HTTP proxy for all requests.",

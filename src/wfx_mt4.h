@@ -45,6 +45,7 @@ extern int	wfx_snapshot_interval;	/* s */
 extern char *wfx_allowed_hosts;
 extern bool wfx_allow_private_addresses;
 extern bool wfx_allow_http;
+extern bool wfx_http2;
 extern char *wfx_ca_file;
 extern char *wfx_proxy;
 extern char *wfx_databases;

@@ -120,6 +120,8 @@ sub start
 	my @command = ('/usr/sbin/nginx', '-p', $dir, '-c', "$dir/nginx.conf", '-e', "$dir/error.log");
 	unshift @command, 'taskset', '--cpu-list', $options{cpu}
 	  if defined $options{cpu} && $options{cpu} < Bench::processors();
+	# as many connections as a process may have here
+	unshift @command, 'sh', '-c', 'ulimit -n "$(ulimit -Hn)"; exec "$@"', 'sh';
 	my $pid = fork() // croak "could not fork: $!";
 	if ($pid == 0)
 	{
@@ -183,7 +185,6 @@ sub _configure
 $module
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile 100000;
 pid $self->{dir}/nginx.pid;
 events { worker_connections 50000; }
 http {

@@ -117,7 +117,7 @@ packages_of() {
 		demo.sh) echo python3 ;;
 		fuzz.sh) echo clang ;;
 		bench.sh) echo curl libipc-run-perl libnginx-mod-http-echo libpq-dev nginx-light openssl perl python3 ;;
-		run.sh) echo iproute2 libipc-run-perl openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
+		run.sh) echo iproute2 libipc-run-perl nginx-light openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
 	esac
 }
 

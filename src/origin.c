@@ -1,0 +1,327 @@
+/*
+ * origin.c
+ *
+ * What waits for which origin, and how many requests of it may be started.
+ *
+ * libcurl opens a connection for each request that finds no room on one that there
+ * is, and does not wait for those that are being opened: of 1,000 requests to an HTTP/2
+ * server most would get a connection of their own.  So no more are started than there
+ * is room for, with one for each connection that is to be opened.  Whether connections
+ * can be shared shows with the second request: it goes where the first one is, or it
+ * opens another.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "origin.h"
+
+/* How long an address is taken for known; libcurl keeps it a little longer. */
+#define RESOLVED_US		(50 * INT64_C(1000000))
+
+/*
+ * Of one origin so many connections are opened at once.  The keys of a TLS connection
+ * take half a millisecond here and more there, and the time for all of them counts for
+ * the limit of each.
+ */
+#define MAX_UNSENT		512
+
+/* How long it is waited for what connections can carry. */
+#define UNKNOWN_US		INT64_C(2000000)
+
+/*---------------------------------------------------------------------------
+ * All of them
+ *---------------------------------------------------------------------------
+ */
+
+void
+origins_init(Origins *origins, bool http2)
+{
+	memset(origins, 0, sizeof(*origins));
+	origins->last_waiting = &origins->first_waiting;
+	origins->http2 = http2;
+}
+
+static void
+free_origin(Origin *origin)
+{
+	while (origin->first != NULL)
+		free(origin_pop(origin));
+	free(origin->connections);
+	free(origin);
+}
+
+void
+origins_free(Origins *origins)
+{
+	for (size_t i = 0; i < ORIGIN_BUCKETS; i++)
+	{
+		Origin	   *next;
+
+		for (Origin *origin = origins->buckets[i]; origin != NULL; origin = next)
+		{
+			next = origin->next;
+			free_origin(origin);
+		}
+	}
+	origins_init(origins, origins->http2);
+}
+
+/* FNV-1a. */
+static size_t
+bucket_of(const char *text)
+{
+	uint32_t	hash = 2166136261u;
+
+	for (; *text != '\0'; text++)
+		hash = (hash ^ (unsigned char) *text) * 16777619u;
+	return hash % ORIGIN_BUCKETS;
+}
+
+/* Finds or makes the origin of a target; NULL without memory. */
+Origin *
+origins_find(Origins *origins, const HttpTarget *target)
+{
+	Origin	  **bucket = &origins->buckets[bucket_of(target->origin)];
+	Origin	   *origin;
+
+	for (origin = *bucket; origin != NULL; origin = origin->next)
+	{
+		if (strcmp(origin->target.origin, target->origin) == 0)
+			return origin;
+	}
+	origin = calloc(1, sizeof(Origin));
+	if (origin == NULL)
+		return NULL;
+	origin->target = *target;
+	origin->last = &origin->first;
+	origin->max_streams = ORIGIN_MAX_STREAMS;
+	/* without TLS nothing is negotiated */
+	origin->sharing = target->https && origins->http2 ? SHARING_UNKNOWN : SHARING_NONE;
+	origin->next = *bucket;
+	*bucket = origin;
+	return origin;
+}
+
+/* Puts an origin to the end of those that wait, unless it is there or has no job. */
+static void
+append_waiting(Origins *origins, Origin *origin)
+{
+	if (origin->is_waiting || origin->first == NULL)
+		return;
+	origin->is_waiting = true;
+	origin->next_waiting = NULL;
+	*origins->last_waiting = origin;
+	origins->last_waiting = &origin->next_waiting;
+	origins->n_waiting++;
+}
+
+/* The first of those that wait becomes the last, or leaves where it has no job any more. */
+void
+origins_rotate(Origins *origins)
+{
+	Origin	   *origin = origins->first_waiting;
+
+	origins->first_waiting = origin->next_waiting;
+	if (origins->first_waiting == NULL)
+		origins->last_waiting = &origins->first_waiting;
+	origins->n_waiting--;
+	origin->is_waiting = false;
+	append_waiting(origins, origin);
+}
+
+/* Queues a job behind the others of its origin, or before them. */
+void
+origins_push(Origins *origins, Job *job, bool first)
+{
+	Origin	   *origin = job->origin;
+
+	job->next = first ? origin->first : NULL;
+	if (first)
+		origin->first = job;
+	else
+		*origin->last = job;
+	if (job->next == NULL)
+		origin->last = &job->next;
+	origin->n_jobs++;
+	append_waiting(origins, origin);
+}
+
+/*---------------------------------------------------------------------------
+ * One
+ *---------------------------------------------------------------------------
+ */
+
+/* Takes the first job out; there must be one. */
+Job *
+origin_pop(Origin *origin)
+{
+	Job		   *job = origin->first;
+
+	origin->first = job->next;
+	if (origin->first == NULL)
+		origin->last = &origin->first;
+	origin->n_jobs--;
+	return job;
+}
+
+/* Is the address known, so that nobody need be asked for it? */
+bool
+origin_is_resolved(const Origin *origin, int64_t now_us)
+{
+	return origin->resolved_us > 0 && now_us - origin->resolved_us < RESOLVED_US;
+}
+
+/* Is there room for another request on the connections that there are? */
+static bool
+has_room(const Origin *origin)
+{
+	return origin->in_flight - origin->opening < origin->n_connections * origin->max_streams;
+}
+
+/*
+ * May another request start now, as far as connections are concerned?  free is how
+ * many requests more there may be at all.
+ */
+static bool
+may_connect(const Origin *origin, int free, int64_t now_us)
+{
+	int			wanted = origin->n_jobs < free ? origin->n_jobs : free;
+
+	switch (origin->sharing)
+	{
+		case SHARING_NONE:
+			return true;
+		case SHARING_STREAMS:
+			/* as many new connections as those that wait will fill */
+			return has_room(origin) || origin->opening * origin->max_streams < wanted;
+		default:
+			return origin->in_flight < 2 || now_us - origin->unknown_us > UNKNOWN_US;
+	}
+}
+
+/*
+ * May the first job start now, where free more may start at all?  max_in_flight, of
+ * this origin, 0 is no limit.
+ */
+bool
+origin_may_start(const Origin *origin, int max_in_flight, int free, int64_t now_us)
+{
+	if (origin->first == NULL || origin->first->not_before_us > now_us)
+		return false;
+	if (max_in_flight > 0 && origin->in_flight >= max_in_flight)
+		return false;
+	if (origin->target.https && origin->unsent >= MAX_UNSENT)
+		return false;
+	return (origin->resolving == 0 || origin_is_resolved(origin, now_us)) && may_connect(origin, free, now_us);
+}
+
+/* A request is given to libcurl. */
+void
+origin_start(Origin *origin, OriginShare *share, int64_t now_us)
+{
+	if (origin->in_flight == 0)
+		origin->unknown_us = now_us;
+	share->port = 0;
+	share->sent = false;
+	origin->unsent++;
+	share->opening = origin->sharing == SHARING_STREAMS && !has_room(origin);
+	origin->opening += share->opening;
+	origin->in_flight++;
+}
+
+/* A request is about to get a new connection, since there was no room on the others. */
+void
+origin_opens(Origin *origin)
+{
+	int			fullest = 0;
+
+	for (int i = 0; i < origin->n_connections; i++)
+	{
+		if (origin->connections[i].streams > fullest)
+			fullest = origin->connections[i].streams;
+	}
+	if (fullest == 0)
+		return;
+	if (origin->sharing == SHARING_UNKNOWN)
+		origin->sharing = SHARING_NONE;
+	else if (fullest < origin->max_streams)
+		origin->max_streams = fullest;
+}
+
+/* Finds a connection; NULL if there is none on that port. */
+static Connection *
+find_connection(const Origin *origin, int port)
+{
+	for (int i = 0; i < origin->n_connections; i++)
+	{
+		if (origin->connections[i].port == port)
+			return &origin->connections[i];
+	}
+	return NULL;
+}
+
+/* Notes a new connection; NULL without memory. */
+static Connection *
+add_connection(Origin *origin, int port)
+{
+	Connection *connections = realloc(origin->connections, sizeof(Connection) * (size_t) (origin->n_connections + 1));
+
+	if (connections == NULL)
+		return NULL;
+	origin->connections = connections;
+	connections[origin->n_connections] = (Connection) {.port = port};
+	return &connections[origin->n_connections++];
+}
+
+/* A request goes out on the connection with that local port; false without memory. */
+bool
+origin_sends(Origin *origin, OriginShare *share, int port)
+{
+	Connection *connection;
+
+	if (!share->sent)
+		origin->unsent--;
+	share->sent = true;
+	if (origin->sharing == SHARING_NONE)
+		return true;
+	connection = find_connection(origin, port);
+	if (connection == NULL)
+		connection = add_connection(origin, port);
+	if (connection == NULL)
+		return false;
+	connection->streams++;
+	share->port = port;
+	if (connection->streams > 1)
+		origin->sharing = SHARING_STREAMS;
+	/* there was more room than was thought */
+	if (connection->streams > origin->max_streams || (share->opening && connection->streams > 1))
+		origin->max_streams = 2 * origin->max_streams < ORIGIN_MAX_STREAMS ?
+			2 * origin->max_streams : ORIGIN_MAX_STREAMS;
+	origin->opening -= share->opening;
+	share->opening = false;
+	return true;
+}
+
+/* A request has ended, in whatever way. */
+void
+origin_ends(Origin *origin, OriginShare *share)
+{
+	Connection *connection = share->port != 0 ? find_connection(origin, share->port) : NULL;
+
+	if (connection != NULL)
+		connection->streams--;
+	if (!share->sent)
+		origin->unsent--;
+	origin->opening -= share->opening;
+	origin->in_flight--;
+}
+
+/* The connection with that local port is closed. */
+void
+origin_closes(Origin *origin, int port)
+{
+	Connection *connection = find_connection(origin, port);
+
+	if (connection != NULL)
+		*connection = origin->connections[--origin->n_connections];
+}
