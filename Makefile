@@ -9,6 +9,7 @@ OBJS = \
 	src/cause.o \
 	src/chores.o \
 	src/claim.o \
+	src/console.o \
 	src/db.o \
 	src/decode.o \
 	src/due.o \
@@ -31,8 +32,10 @@ OBJS = \
 	src/worker.o
 PGFILEDESC = "wfx_mt4 - synchronises MetaTrader accounts into a leaderboard"
 
-# sql/ is what gets installed: one base script, then one script per upgrade.
-DATA = $(wildcard sql/$(EXTENSION)--*.sql)
+# sql/ is what gets installed: one base script, then one script per upgrade, and
+# the administration page.
+DATA = $(wildcard sql/$(EXTENSION)--*.sql) sql/$(EXTENSION)_console.html
+EXTRA_CLEAN = src/console_html.h
 
 # test/sql/NAME.sql and test/specs/NAME.spec are compared with
 # expected/NAME.out.
@@ -67,6 +70,11 @@ include $(PGXS)
 
 # PGXS tracks no headers by itself
 $(OBJS): $(wildcard src/*.h)
+src/console.o src/console.bc: src/console_html.h
+
+# The page as a C string.
+src/console_html.h: sql/$(EXTENSION)_console.html
+	sed 's/[\\"?]/\\&/g; s/.*/"&\\n"/' $< >$@
 endif
 
 .PHONY: $(HARNESS_GOALS)

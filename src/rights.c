@@ -24,6 +24,7 @@
 
 PG_FUNCTION_INFO_V1(wfx_mt4_grant);
 PG_FUNCTION_INFO_V1(wfx_mt4_revoke);
+PG_FUNCTION_INFO_V1(wfx_mt4_expose);
 PG_FUNCTION_INFO_V1(wfx_mt4_security_report);
 
 /*
@@ -101,6 +102,28 @@ wfx_mt4_revoke(PG_FUNCTION_ARGS)
 				errmsg("role must not be null"));
 	set_level("wfx_mt4_revoke()", NameStr(*PG_GETARG_NAME(0)), 0);
 	PG_RETURN_VOID();
+}
+
+/* Makes what applications call available in a schema that PostgREST serves. */
+Datum
+wfx_mt4_expose(PG_FUNCTION_ARGS)
+{
+	Catalog    *catalog;
+	DbArgs		args = {0};
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("schema must not be null"));
+	check_may_write("wfx_mt4_expose()");
+	catalog = catalog_find();
+	check_owner(catalog, "wfx_mt4_expose()");
+	db_arg(&args, OIDOID, ObjectIdGetDatum(GetUserId()), false);
+	db_arg(&args, TEXTOID, CStringGetTextDatum(wfx_schema), false);
+	db_arg(&args, TEXTOID, CStringGetTextDatum(NameStr(*PG_GETARG_NAME(0))), false);
+	db_return_rows(fcinfo, catalog->extension_owner, &args,
+				   psprintf("SELECT * FROM %s.wfx_mt4__expose($1, $2, $3)", catalog->extension_schema));
+	return (Datum) 0;
 }
 
 /* A column of some rows as an array of text. */

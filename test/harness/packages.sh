@@ -113,12 +113,21 @@ missing_packages() {
 packages_of() {
 	echo gcc libc6-dev libcurl4-openssl-dev libjson-c-dev make pkg-config
 	case $1 in
+		run.sh | demo-web.sh) packages_of_node ;;
+	esac
+	case $1 in
 		valgrind.sh) echo bison dpkg-dev flex iproute2 libipc-run-perl openssl perl python3 valgrind ;;
 		demo.sh) echo python3 ;;
+		demo-web.sh) echo libipc-run-perl nginx-light perl python3 ;;
 		fuzz.sh) echo clang ;;
 		bench.sh) echo curl libipc-run-perl libnginx-mod-http-echo libpq-dev nginx-light openssl perl python3 ;;
-		run.sh) echo iproute2 libipc-run-perl openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
+		run.sh) echo iproute2 libipc-run-perl nginx-light openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
 	esac
+}
+
+# Prints the packages of Node.js, unless the machine has one of its own.
+packages_of_node() {
+	[[ $(command -v node) && $(command -v npm) ]] || echo nodejs npm
 }
 
 # Sets PG_MAJOR to the PostgreSQL to use.
@@ -148,4 +157,32 @@ provide_packages() {
 		"postgresql-$PG_MAJOR") without_services without_new_cluster install_packages "${missing[@]}" ;;
 		*) without_services install_packages "${missing[@]}" ;;
 	esac
+}
+
+# Tells whether a script, and of run.sh what TESTS selects, uses npm's packages.
+needs_node() {
+	local wanted
+
+	[[ $1 != demo-web.sh ]] || return 0
+	[[ $1 == run.sh ]] || return 1
+	for wanted in ${TESTS:-tap}; do
+		if [[ $wanted == tap ]] || grep -qs 'use Supabase;' "$REPO/$wanted"; then
+			return 0
+		fi
+	done
+	return 1
+}
+
+# Installs what test/supabase/package.json lists into a directory.  The caller does
+# so, with his settings of npm and his cache, so that it is fetched once.
+provide_node_packages() {
+	local script=$1 dir=$2
+
+	needs_node "$script" || return 0
+	note "installing npm packages"
+	mkdir "$dir"
+	cp "$REPO/test/supabase/package.json" "$dir/"
+	quietly npm install --prefix "$dir" --no-package-lock --ignore-scripts \
+		--prefer-offline --no-audit --no-fund --loglevel=error ||
+		die "npm could not install them: see above"
 }
