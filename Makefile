@@ -55,7 +55,7 @@ PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-clobbere
 SHLIB_LINK = $(shell pkg-config --libs libcurl json-c)
 
 # These goals find or install PostgreSQL themselves, or do without it.
-HARNESS_GOALS = bench demo demo-shell fuzz test test-versions unit valgrind
+HARNESS_GOALS = bench demo demo-shell demo-web fuzz test test-versions unit valgrind
 
 ifneq ($(filter-out $(HARNESS_GOALS) tmp_check/%,$(or $(MAKECMDGOALS),all)),)
 PG_CONFIG ?= pg_config
@@ -86,6 +86,10 @@ demo:
 # The same, followed by a psql session.
 demo-shell:
 	@bash test/harness/enter.sh demo.sh shell
+
+# Shows the administration page, with PostgREST, until Ctrl-C.
+demo-web:
+	@bash test/harness/enter.sh demo-web.sh
 
 # Runs all tests, or those named: make test TESTS="unit test/t/010_sync.pl"
 test:
