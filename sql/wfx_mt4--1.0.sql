@@ -1325,6 +1325,19 @@ BEGIN
            AND r.rolsuper IS NOT TRUE
         $q$, ext, ext) USING ext, app;
 
+    -- Applications reach these instead of the extension's.
+    RETURN QUERY EXECUTE format($q$
+        SELECT 'warning', p.oid::regprocedure::text,
+               'it has the name of a function of the extension but is somebody else''s, and applications reach it instead',
+               format('DROP FUNCTION %%s; SELECT %%s.wfx_mt4_expose(%%L);', p.oid::regprocedure, $1,
+                      (SELECT n.nspname FROM pg_namespace n WHERE n.oid = p.pronamespace))
+          FROM %1$s.wfx_mt4__level_list($1, $2) l
+               JOIN pg_proc p ON p.proname = l.rpc
+         WHERE p.oid <> l.function
+           AND p.pronamespace IN (SELECT w.schema FROM %1$s.wfx_mt4__wrappers() w)
+           AND p.oid NOT IN (SELECT w.wrapper FROM %1$s.wfx_mt4__wrappers() w)
+        $q$, ext) USING ext, app;
+
     -- search_path is for those that lack one, whoever may run them.
     RETURN QUERY
         SELECT 'warning', p.oid::regprocedure::text,
@@ -1417,7 +1430,11 @@ BEGIN
 
     FOR g IN EXECUTE format($q$
         SELECT s.relation, s.column_name, coalesce(quote_ident(r.rolname), 'PUBLIC') AS grantee_name,
-               a.is_column
+               a.is_column,
+               (SELECT string_agg(quote_ident(o.attname), ', ' ORDER BY o.attnum)
+                  FROM pg_attribute o
+                 WHERE o.attrelid = c.oid AND o.attnum > 0 AND NOT o.attisdropped
+                   AND o.attname <> s.column_name) AS others
           FROM %s.wfx_mt4__secret_columns($1) s
                JOIN pg_class c ON c.oid = s.relation
                JOIN pg_attribute t ON t.attrelid = c.oid AND t.attname = s.column_name
@@ -1437,7 +1454,10 @@ BEGIN
         problem := format('%s may read column %I', g.grantee_name, g.column_name);
         remedy := CASE WHEN g.is_column
                        THEN format('REVOKE SELECT (%I) ON %s FROM %s CASCADE;', g.column_name, g.relation, g.grantee_name)
-                       ELSE format('REVOKE SELECT ON %s FROM %s CASCADE;', g.relation, g.grantee_name) END;
+                       ELSE format('REVOKE SELECT ON %s FROM %s CASCADE;', g.relation, g.grantee_name) ||
+                            CASE WHEN severity = 'warning'
+                                 THEN format(' GRANT SELECT (%s) ON %s TO %s;', g.others, g.relation, g.grantee_name)
+                                 ELSE '' END END;
         RETURN NEXT;
     END LOOP;
 
@@ -2531,6 +2551,39 @@ COMMENT ON FUNCTION @extschema@.wfx_mt4__table_close(text) IS
     'private: takes a new object from everybody but its owner';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_close(text) FROM PUBLIC;
 
+-- The same may let others read the whole table, Supabase's service_role for one;
+-- all but the tokens is enough.
+CREATE FUNCTION @extschema@.wfx_mt4__table_hide_token(relation regclass)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    others text := (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum)
+                      FROM pg_attribute
+                     WHERE attrelid = relation
+                       AND attnum > 0
+                       AND attname <> 'mt4_api_token');
+    role text;
+BEGIN
+    FOR role IN
+        SELECT r.rolname
+          FROM pg_class c
+               CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+               JOIN pg_roles r ON r.oid = a.grantee
+         WHERE c.oid = relation
+           AND a.privilege_type = 'SELECT'
+           AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('REVOKE SELECT ON %s FROM %I', relation, role);
+        EXECUTE format('GRANT SELECT (%s) ON %s TO %I', others, relation, role);
+    END LOOP;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_hide_token(regclass) IS
+    'private: takes the tokens of a new table from everybody but its owner';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_hide_token(regclass) FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.wfx_mt4__table_create(
     ext regnamespace,
     app regnamespace,
@@ -2564,6 +2617,10 @@ BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', relation);
     EXECUTE format('SELECT %s.wfx_mt4__table_close($1)', ext)
       USING 'TABLE ' || relation;
+    IF name = 'mt4_integrations' THEN
+        EXECUTE format('SELECT %s.wfx_mt4__table_hide_token($1)', ext)
+          USING relation::regclass;
+    END IF;
 
     EXECUTE format('COMMENT ON TABLE %s IS %L', relation, t.description);
     FOR c IN EXECUTE format($q$

@@ -272,6 +272,15 @@ wfx_mt4_link(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(id);
 }
 
+/* Tells whether there was such an integration, PostgREST's clients by the status too. */
+static bool
+was_there(int64 n)
+{
+	if (n == 0)
+		set_http_status("404");
+	return n > 0;
+}
+
 /* Removes an integration; its history stays. */
 Datum
 wfx_mt4_unlink(PG_FUNCTION_ARGS)
@@ -279,8 +288,9 @@ wfx_mt4_unlink(PG_FUNCTION_ARGS)
 	DbArgs		args = {0};
 
 	pass_argument(&args, fcinfo, 0, UUIDOID);
-	PG_RETURN_BOOL(execute(open_for_writing("wfx_mt4_unlink()", TABLE_INTEGRATIONS), TABLE_INTEGRATIONS, &args,
-						   "DELETE FROM @mt4_integrations WHERE id = $1") > 0);
+	PG_RETURN_BOOL(was_there(execute(open_for_writing("wfx_mt4_unlink()", TABLE_INTEGRATIONS),
+									 TABLE_INTEGRATIONS, &args,
+									 "DELETE FROM @mt4_integrations WHERE id = $1")));
 }
 
 /* Pauses an integration or lets it go on. */
@@ -292,10 +302,11 @@ wfx_mt4_set_active(PG_FUNCTION_ARGS)
 	require_argument(fcinfo, 1, "active");
 	pass_argument(&args, fcinfo, 0, UUIDOID);
 	pass_argument(&args, fcinfo, 1, BOOLOID);
-	PG_RETURN_BOOL(execute(open_for_writing("wfx_mt4_set_active()", TABLE_INTEGRATIONS), TABLE_INTEGRATIONS, &args,
-						   "UPDATE @mt4_integrations SET is_active = $2,"
-						   "   updated_at = {mt4_integrations.updated_at<clock_timestamp()}"
-						   " WHERE id = $1") > 0);
+	PG_RETURN_BOOL(was_there(execute(open_for_writing("wfx_mt4_set_active()", TABLE_INTEGRATIONS),
+									 TABLE_INTEGRATIONS, &args,
+									 "UPDATE @mt4_integrations SET is_active = $2,"
+									 "   updated_at = {mt4_integrations.updated_at<clock_timestamp()}"
+									 " WHERE id = $1")));
 }
 
 /* Replaces an integration's token. */

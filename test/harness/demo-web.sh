@@ -22,8 +22,8 @@ main() {
 	mkdir -p tmp_check
 	TESTDIR="$PWD" TESTDATADIR="$PWD/tmp_check" TESTLOGDIR="$WORK/log" \
 		PG_REGRESS="$PGXS/src/test/regress/pg_regress" \
-		perl -I "$PGXS/src/test/perl" -I test/perl test/supabase/demo.pl 2>"$WORK/log/demo" ||
-		die "it did not start: $(tail -n 5 "$WORK/log/demo" "$WORK/log/regress_log_demo")"
+		perl -I "$PGXS/src/test/perl" -I test/perl test/supabase/demo.pl 2>"$WORK/log/demo" || (($? > 128)) ||
+		die "it failed: $(tail -n 5 "$WORK/log/demo" "$WORK/log/regress_log_demo")"
 }
 
 main

@@ -51,6 +51,8 @@ Tokens to sign in with:
 END
 print $screen "$_:\n@{[ $stack->jwt($_) ]}\n\n" foreach qw(service_role organiser authenticated);
 print $screen "Ctrl-C ends it.\n";
+# psql gets the Ctrl-C too
+$stack->close_sessions;
 sleep 1 until $done;
 $stack->stop;
 done_testing();
