@@ -7,7 +7,7 @@
 #	is($answer->{status}, 200, '...');
 #	is($answer->{json}{synced}, 1, '...');
 #	$stack->request('anon', 'GET', '/traders?select=id');
-#	$stack->node_script('test/supabase/calls.js', $id);
+#	my @answers = $stack->calls({ as => 'anon', rpc => 'get_leaderboard' });
 #	$stack->stop;
 #
 # What WfxTest can, it can too.
@@ -187,12 +187,25 @@ sub reload
 	return;
 }
 
-# Runs a script with the packages of package.json; returns its exit status, what it
-# printed and its errors.  It finds the stack in URL, and tokens in JWT_ROLE.
+# Makes calls with @supabase/supabase-js, as test/supabase/calls.js takes them, and
+# returns the answers.
+sub calls
+{
+	my ($self, @calls) = @_;
+	my $json = JSON::PP->new->utf8;
+	my ($output, $errors) = $self->node_script("$TESTS/supabase/calls.js", $json->encode(\@calls));
+
+	croak "calls.js failed: $errors" unless $output;
+	return @{ $json->decode($output) };
+}
+
+# Runs a script with the packages of package.json on that input; returns what it
+# printed, its errors and its exit status.  It finds the stack in URL, and tokens in
+# JWT_ROLE.
 sub node_script
 {
-	my ($self, $script, @arguments) = @_;
-	my ($output, $errors);
+	my ($self, $script, $input, @arguments) = @_;
+	my ($output, $errors) = ('', '');
 
 	local %ENV = (
 		%ENV,
@@ -200,8 +213,8 @@ sub node_script
 		URL => $self->{url},
 		map { ('JWT_' . uc($_) => $self->jwt($_)) }
 		  qw(anon authenticated organiser service_role));
-	IPC::Run::run([ 'node', $script, @arguments ], '<', \undef, '>', \$output, '2>', \$errors);
-	return ($? >> 8, $output, $errors);
+	IPC::Run::run([ 'node', $script, @arguments ], '<', \$input, '>', \$output, '2>', \$errors);
+	return ($output, $errors, $? >> 8);
 }
 
 # Stops everything.
