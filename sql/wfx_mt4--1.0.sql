@@ -764,6 +764,7 @@ AS $fn$
             -- who may not use these is told so by themselves
             (3, false, 'wfx_mt4_move_tokens_to_vault()'),
             (3, false, 'wfx_mt4_expose(name)'),
+            (3, false, 'wfx_mt4_enable_realtime(name)'),
             (3, false, 'wfx_mt4_security_report()'),
             (3, false, 'wfx_mt4_grant(name, text)'),
             (3, false, 'wfx_mt4_revoke(name)')
@@ -1657,6 +1658,85 @@ $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint) IS
     'private: what wfx_mt4_security_report() shows';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_enable_realtime(publication name DEFAULT 'supabase_realtime')
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    ext regnamespace := (SELECT extnamespace FROM pg_extension WHERE extname = 'wfx_mt4');
+    app_name text := coalesce(nullif(current_setting('wfx_mt4.schema', true), ''), 'public');
+    relation regclass := to_regclass(format('%I.performance_data', app_name));
+    p pg_publication;
+    r record;
+BEGIN
+    IF relation IS NULL THEN
+        RAISE EXCEPTION 'table "%.performance_data" does not exist', app_name
+            USING ERRCODE = '42P01',
+                  HINT = format('Run "SELECT * FROM %s.wfx_mt4_create_tables()", or correct "wfx_mt4.schema".', ext);
+    END IF;
+    SELECT * INTO p FROM pg_publication WHERE pubname = publication;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'publication "%" does not exist', publication
+            USING ERRCODE = '42704',
+                  HINT = format('Run "CREATE PUBLICATION %I" as the owner of the table.', publication);
+    END IF;
+
+    -- nobody shall change the table's identity meanwhile
+    EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', relation);
+    -- An UPDATE fails in the publisher where what identifies the old row is missing;
+    -- Realtime finds by the primary key who may see a row.
+    FOR r IN
+        WITH identity AS (
+            SELECT c.relreplident AS kind, array_agg(a.attnum) FILTER (WHERE i.indexrelid IS NOT NULL) AS columns
+              FROM pg_class c
+                   LEFT JOIN pg_index i ON i.indrelid = c.oid
+                                       AND CASE c.relreplident WHEN 'd' THEN i.indisprimary
+                                                               WHEN 'i' THEN i.indisreplident END
+                   LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+             WHERE c.oid = relation
+             GROUP BY c.relreplident)
+        SELECT v.problem, v.remedy
+          FROM identity i
+               LEFT JOIN pg_publication_rel l ON l.prpubid = p.oid AND l.prrelid = relation
+               CROSS JOIN LATERAL (VALUES
+                   (NOT EXISTS (SELECT FROM pg_index k WHERE k.indrelid = relation AND k.indisprimary),
+                    'it has no primary key', format('ALTER TABLE %s ADD PRIMARY KEY (id)', relation)),
+                   (i.kind <> 'f' AND i.columns IS NULL,
+                    'it has no replica identity, so that every UPDATE of it would fail',
+                    format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', relation)),
+                   (l.prattrs IS NOT NULL AND (i.kind = 'f' OR NOT i.columns <@ l.prattrs::int2[]),
+                    'its column list in the publication lacks columns of the replica identity, so that every UPDATE of it fails',
+                    format('ALTER PUBLICATION %I DROP TABLE %s', publication, relation))
+               ) AS v (holds, problem, remedy)
+         WHERE v.holds
+    LOOP
+        RAISE EXCEPTION 'table % cannot be published: %', relation, r.problem
+            USING ERRCODE = '55000', HINT = format('Run "%s", and call this again.', r.remedy);
+    END LOOP;
+
+    IF NOT p.pubinsert OR NOT p.pubupdate THEN
+        RAISE WARNING 'publication "%" does not publish inserts and updates, so that changes are missing', publication
+            USING ERRCODE = '01000',
+                  HINT = format('Run "ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'')".', publication);
+    END IF;
+    IF p.puballtables THEN
+        RAISE NOTICE 'publication "%" publishes all tables, % too', publication, relation;
+    ELSIF EXISTS (SELECT
+                    FROM pg_publication_tables t
+                   WHERE t.pubname = publication
+                     AND to_regclass(format('%I.%I', t.schemaname, t.tablename)) = relation) THEN
+        RAISE NOTICE 'publication "%" publishes table % already', publication, relation;
+    ELSE
+        EXECUTE format('ALTER PUBLICATION %I ADD TABLE %s', publication, relation);
+        RAISE NOTICE 'table % was added to publication "%"', relation, publication;
+    END IF;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4_enable_realtime(name) IS
+    'Adds performance_data to a publication, so that Supabase Realtime sends what changes; with the caller''s rights, who must own both.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_enable_realtime(name) FROM PUBLIC;
 
 --
 -- The application's tables

@@ -176,14 +176,14 @@ sub rpc
 	return $self->request($role, 'POST', "/rpc/$function", $arguments // {});
 }
 
-# Waits until PostgREST has taken up what a statement has changed.
+# Lets PostgREST take up what statements have changed, and waits until it has by a
+# condition.
 sub reload
 {
-	my ($self, $path, $status) = @_;
+	my ($self, $condition) = @_;
 
-	$self->sql("NOTIFY pgrst, 'reload schema'");
-	WfxTest::wait_until(sub { $self->request('service_role', 'GET', $path)->{status} == ($status // 200) },
-		"PostgREST to answer $path");
+	$self->sql("NOTIFY pgrst, 'reload schema'; NOTIFY pgrst, 'reload config'");
+	WfxTest::wait_until($condition, 'PostgREST to reload');
 	return;
 }
 
