@@ -9,6 +9,8 @@ readonly NO_CLUSTER=$CREATECLUSTER/zz_wfx_mt4.conf
 
 readonly POLICY=/usr/sbin/policy-rc.d
 
+readonly SPLINTER_URL=https://raw.githubusercontent.com/supabase/splinter/55db5b1f28e58d816f7d9136eed87eabcd95868d/splinter.sql
+
 LISTS_READ=
 
 # Only apt needs more rights than the caller has.
@@ -121,7 +123,7 @@ packages_of() {
 		demo-web.sh) echo libipc-run-perl nginx-light perl python3 ;;
 		fuzz.sh) echo clang ;;
 		bench.sh) echo curl libipc-run-perl libnginx-mod-http-echo libpq-dev nginx-light openssl perl python3 ;;
-		run.sh) echo iproute2 libipc-run-perl nginx-light openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
+		run.sh) echo curl iproute2 libipc-run-perl nginx-light openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
 	esac
 }
 
@@ -159,30 +161,52 @@ provide_packages() {
 	esac
 }
 
-# Tells whether a script, and of run.sh what TESTS selects, uses npm's packages.
-needs_node() {
-	local wanted
+# Tells whether a test that TESTS selects contains a text.
+tests_contain() {
+	local text=$1 wanted
 
-	[[ $1 != demo-web.sh ]] || return 0
-	[[ $1 == run.sh ]] || return 1
 	for wanted in ${TESTS:-tap}; do
-		if [[ $wanted == tap ]] || grep -qs 'use Supabase;' "$REPO/$wanted"; then
+		if [[ $wanted == tap ]] || grep -qs "$text" "$REPO/$wanted"; then
 			return 0
 		fi
 	done
 	return 1
 }
 
-# Installs what test/supabase/package.json lists into a directory.  The caller does
-# so, with his settings of npm and his cache, so that it is fetched once.
-provide_node_packages() {
-	local script=$1 dir=$2
+# Installs what test/supabase/package.json lists into a directory.
+install_node_packages() {
+	local dir=$1
 
-	needs_node "$script" || return 0
 	note "installing npm packages"
 	mkdir "$dir"
 	cp "$REPO/test/supabase/package.json" "$dir/"
 	quietly npm install --prefix "$dir" --no-package-lock --ignore-scripts \
 		--prefer-offline --no-audit --no-fund --loglevel=error ||
 		die "npm could not install them: see above"
+}
+
+# Fetches Supabase's linter, which has no licence to be a part of this repository.
+# Where that fails its test says that it was skipped.
+fetch_splinter() {
+	local file=$1
+
+	note "fetching splinter.sql"
+	if [[ -n ${SPLINTER-} ]]; then
+		cp "$SPLINTER" "$file"
+	elif ! curl --silent --fail --location --max-time 10 --output "$file" "$SPLINTER_URL"; then
+		note "it cannot be had; SPLINTER=FILE names one that is there"
+	fi
+}
+
+# Provides in the work directory what a script needs and no package of Debian has.
+# The caller does so, with his settings of npm, and its cache.
+provide_downloads() {
+	local script=$1 work=$2
+
+	if [[ $script == demo-web.sh ]] || { [[ $script == run.sh ]] && tests_contain 'use Supabase;'; }; then
+		install_node_packages "$work/node"
+	fi
+	if [[ $script == run.sh ]] && tests_contain 'splinter.sql'; then
+		fetch_splinter "$work/splinter.sql"
+	fi
 }

@@ -62,7 +62,7 @@ sub create_extension
 	$self->node->command_ok(
 		[   'psql', '--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1',
 			'--output', '/dev/null', '--dbname', $self->node->connstr('postgres'),
-			map { ('--file', "$TESTS/supabase/$_.sql") } qw(roles setup) ],
+			map { ('--file', "$TESTS/supabase/$_.sql") } qw(roles database setup) ],
 		'the database is set up');
 	return;
 }

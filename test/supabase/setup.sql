@@ -1,13 +1,8 @@
 --
 -- What docs/supabase.md has an administrator do.
 --
-SET search_path = "$user", public, extensions;
 CREATE EXTENSION wfx_mt4 SCHEMA extensions;
 SELECT * FROM extensions.wfx_mt4_create_tables();
-
--- Who runs the competition, but does not administer it.
-CREATE ROLE organiser NOLOGIN;
-GRANT organiser TO authenticator;
 
 SELECT extensions.wfx_mt4_grant('anon', 'read');
 SELECT extensions.wfx_mt4_grant('authenticated', 'read');
