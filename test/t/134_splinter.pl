@@ -51,7 +51,7 @@ sub lint
 my @explained = (
 	qr/^WARN function_search_path_mutable: Function \\`wfx.wfx_mt4_run_due\\`/,
 	qr/^WARN (anon|authenticated)_security_definer_function_executable: Function `public.get_leaderboard\(/,
-	qr/^WARN pg_graphql_(anon|authenticated)_table_exposed: .*`public\.(performance_data|traders)`/);
+	qr/^WARN pg_graphql_(anon|authenticated)_table_exposed: .*`public\.(performance_data|traders)`|`wfx\.wfx_mt4_providers`/);
 
 sub unexplained
 {
