@@ -15,6 +15,7 @@ OBJS = \
 	src/due.o \
 	src/functions.o \
 	src/http.o \
+	src/import.o \
 	src/intake.o \
 	src/launcher.o \
 	src/outcome.o \

@@ -629,6 +629,21 @@ COMMENT ON FUNCTION @extschema@.wfx_mt4_prune_history(interval) IS
     'Deletes the extension''s own history and snapshots that are older than that; returns how many rows.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_prune_history(interval) FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.wfx_mt4_import_earlier(
+    dry_run boolean DEFAULT true,
+    OUT object text,
+    OUT id text,
+    OUT action text,
+    OUT detail text)
+RETURNS SETOF record
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_import_earlier';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_import_earlier(boolean) IS
+    'Brings over the accounts in an earlier application''s mt5_integrations, which stays as it is, or tells what would be brought over; and lists endpoints that cannot be used.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_import_earlier(boolean) FROM PUBLIC;
+
 --
 -- Triggers on mt4_integrations
 --
@@ -763,6 +778,7 @@ AS $fn$
             (3, true, 'wfx_mt4_prune_history(interval)'),
             -- who may not use these is told so by themselves
             (3, false, 'wfx_mt4_move_tokens_to_vault()'),
+            (3, false, 'wfx_mt4_import_earlier(boolean)'),
             (3, false, 'wfx_mt4_expose(name)'),
             (3, false, 'wfx_mt4_enable_realtime(name)'),
             (3, false, 'wfx_mt4_security_report()'),

@@ -31,8 +31,8 @@ PG_FUNCTION_INFO_V1(wfx_mt4_security_report);
  * Raises unless the caller is a superuser or owns mt4_integrations.  Before the
  * tables have been made or adopted here, anybody could have made one.
  */
-static void
-check_owner(const Catalog *catalog, const char *function)
+void
+check_table_owner(const Catalog *catalog, const char *function)
 {
 	bool		restored;
 
@@ -72,7 +72,7 @@ set_level(const char *function, const char *role, int level)
 
 	check_may_write(function);
 	catalog = catalog_find();
-	check_owner(catalog, function);
+	check_table_owner(catalog, function);
 	db_arg(&args, OIDOID, ObjectIdGetDatum(get_role_oid(role, false)), false);
 	db_arg(&args, INT4OID, Int32GetDatum(level), false);
 	db_arg(&args, TEXTOID, CStringGetTextDatum(wfx_schema), false);
@@ -117,7 +117,7 @@ wfx_mt4_expose(PG_FUNCTION_ARGS)
 				errmsg("schema must not be null"));
 	check_may_write("wfx_mt4_expose()");
 	catalog = catalog_find();
-	check_owner(catalog, "wfx_mt4_expose()");
+	check_table_owner(catalog, "wfx_mt4_expose()");
 	db_arg(&args, OIDOID, ObjectIdGetDatum(GetUserId()), false);
 	db_arg(&args, TEXTOID, CStringGetTextDatum(wfx_schema), false);
 	db_arg(&args, TEXTOID, CStringGetTextDatum(NameStr(*PG_GETARG_NAME(0))), false);
