@@ -42,6 +42,12 @@ sub differences
 	);
 }
 
+# What the tests of Supabase do is what the docs say.
+my $root = "$FindBin::RealBin/../..";
+my $docs = slurp_file("$root/docs/supabase.md");
+like($docs =~ s/\s+/ /gr, qr/\Q$_\E/, 'docs/supabase.md: ' . substr($_, 0, 50))
+  foreach map { s/^\s+|\s+$//gr } split /(?<=;)/, slurp_file("$root/test/supabase/setup.sql") =~ s/^--.*$//gmr =~ s/\s+/ /gr =~ s/ $//r;
+
 subtest 'what is made' => sub {
 	is($stack->sql("SELECT count(*) > 20 FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname ^@ 'wfx_mt4_'"),
 		't', 'functions are there');

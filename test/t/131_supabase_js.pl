@@ -161,5 +161,10 @@ subtest 'an administrator' => sub {
 	is($done[3]{data}{error_code}, 'no_trader', 'which has no trader yet');
 };
 
+is( $stack->sql(q{SELECT string_agg(concat_ws(' ', severity, object, problem), '; ') FROM wfx_mt4_security_report()
+		WHERE object ~ '\.' AND object !~ '^wfx_mt4\.' AND problem !~ 'hold the token itself|without encryption'}),
+	'warning public.trading_credentials service_role may read column account_password',
+	'the report of all this says what the docs say');
+
 $stack->stop;
 done_testing();
