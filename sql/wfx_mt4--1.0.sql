@@ -885,11 +885,10 @@ DECLARE
     usable boolean;
 BEGIN
     object := format('%s."text/html"', target);
-    SELECT t.typtype = 'd' AND t.typbasetype = 'text'::regtype AND (r.rolsuper OR t.typowner = n.nspowner)
+    SELECT t.typtype = 'd' AND t.typbasetype = 'text'::regtype AND pg_has_role(t.typowner, n.nspowner, 'USAGE')
       INTO usable
       FROM pg_type t
            JOIN pg_namespace n ON n.oid = t.typnamespace
-           JOIN pg_roles r ON r.oid = t.typowner
      WHERE t.oid = to_regtype(object);
     IF NOT FOUND THEN
         EXECUTE format('CREATE DOMAIN %s AS text', object);
@@ -922,15 +921,15 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $fn$
     SELECT pg_get_function_arguments(p.oid),
-           CASE c.page WHEN true THEN format('%s."text/html"', target) ELSE pg_get_function_result(p.oid) END,
+           CASE WHEN c.page THEN format('%s."text/html"', target) ELSE pg_get_function_result(p.oid) END,
            CASE WHEN p.provolatile = 'v' THEN 'VOLATILE' ELSE 'STABLE' END,
            -- nobody shall show the page inside one of his
-           CASE c.page WHEN true THEN
+           CASE WHEN c.page THEN
                'SELECT pg_catalog.set_config(''response.headers'','
                ' ''[{"X-Frame-Options": "DENY"}, {"X-Content-Type-Options": "nosniff"}]'', true); '
                ELSE '' END ||
-           format('SELECT %s%s.%I(%s)', CASE WHEN p.prorettype IN ('record'::regtype) OR p.proretset OR t.typtype = 'c'
-                                             THEN '* FROM ' ELSE '' END,
+           format('SELECT %s%s.%I(%s)',
+                  CASE WHEN p.proretset OR t.typtype = 'c' OR t.oid = 'record'::regtype THEN '* FROM ' ELSE '' END,
                   p.pronamespace::regnamespace, p.proname,
                   (SELECT string_agg('$' || n, ', ' ORDER BY n) FROM generate_series(1, p.pronargs) AS n))
       FROM pg_proc p
@@ -1739,10 +1738,12 @@ BEGIN
     END IF;
     IF p.puballtables THEN
         RAISE NOTICE 'publication "%" publishes all tables, % too', publication, relation;
-    ELSIF EXISTS (SELECT
-                    FROM pg_publication_tables t
-                   WHERE t.pubname = publication
-                     AND to_regclass(format('%I.%I', t.schemaname, t.tablename)) = relation) THEN
+    ELSIF EXISTS (SELECT FROM pg_publication_rel l WHERE l.prpubid = p.oid AND l.prrelid = relation) OR
+          EXISTS (SELECT
+                    FROM pg_publication_namespace l
+                         JOIN pg_class c ON c.relnamespace = l.pnnspid
+                   WHERE l.pnpubid = p.oid
+                     AND c.oid = relation) THEN
         RAISE NOTICE 'publication "%" publishes table % already', publication, relation;
     ELSE
         EXECUTE format('ALTER PUBLICATION %I ADD TABLE %s', publication, relation);

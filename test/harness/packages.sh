@@ -173,12 +173,17 @@ tests_contain() {
 	return 1
 }
 
-# Installs what test/supabase/package.json lists into a directory.
+# Installs what test/supabase/package.json lists into a directory, or copies it from
+# where NODE_PACKAGES says that it is.
 install_node_packages() {
 	local dir=$1
 
 	note "installing npm packages"
 	mkdir "$dir"
+	if [[ -n ${NODE_PACKAGES-} ]]; then
+		cp -R "$NODE_PACKAGES/." "$dir/"
+		return
+	fi
 	cp "$REPO/test/supabase/package.json" "$dir/"
 	quietly npm install --prefix "$dir" --no-package-lock --ignore-scripts \
 		--prefer-offline --no-audit --no-fund --loglevel=error ||

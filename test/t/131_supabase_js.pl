@@ -91,6 +91,8 @@ my @rights = (
 		eq => [ 'id', $good ], select => 'mt4_api_token' ],
 	[ 'addresses', [ 401, 403, 403, 200 ], from => 'traders', select => 'email' ],
 	[ 'passwords', [ 401, 403, 403, 200 ], from => 'trading_credentials', select => 'account_password' ],
+	[ 'to link by a plain insert', [ 401, 403, 403, 201 ], from => 'mt4_integrations',
+		insert => { mt4_account_id => '9', mt4_api_token => 'token-9', mt4_server_endpoint => 'https://bridge.example.com' } ],
 	[ 'to write the board', [ 401, 403, 403, 204 ], from => 'performance_data', update => { currency => 'USD' },
 		eq => [ 'trader_id', $UNKNOWN ] ],
 	[ 'to delete history', [ 401, 403, 403, 204 ], from => 'sync_history', delete => JSON::PP::true, eq => [ 'id', $UNKNOWN ] ]);

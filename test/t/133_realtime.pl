@@ -43,7 +43,9 @@ subtest 'what it checks' => sub {
 	my $said = enable(q{'everything'});
 	like($said, qr/NOTICE: .*publishes all tables/, 'of all tables');
 	like($said, qr/WARNING: .*does not publish inserts and updates/, 'of deletions only');
-	$test->sql('DROP PUBLICATION everything');
+	$test->sql('DROP PUBLICATION everything; CREATE PUBLICATION by_schema FOR TABLES IN SCHEMA public');
+	like(enable(q{'by_schema'}), qr/NOTICE: .*publishes table \S*performance_data already/, 'of its schema');
+	$test->sql('DROP PUBLICATION by_schema');
 };
 
 subtest 'who may' => sub {
