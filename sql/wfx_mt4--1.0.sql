@@ -1081,6 +1081,7 @@ AS $fn$
     WITH RECURSIVE holder (relation, column_name) AS (
         SELECT c.oid, v.column_name
           FROM (VALUES ('mt4_integrations', 'mt4_api_token'),
+                       ('mt5_integrations', 'mt5_api_token'),   -- an earlier application's
                        ('trading_credentials', 'account_password')) AS v (table_name, column_name)
                JOIN pg_class c ON c.relname = v.table_name AND c.relnamespace = app
         UNION

@@ -112,6 +112,10 @@ is($found{$linked}, 'check: its endpoint is no address without user name and que
 
 $test->sql(q{CREATE ROLE administrator; SELECT wfx_mt4_grant('administrator', 'admin')});
 like($test->error('SET ROLE administrator; SELECT wfx_mt4_import_earlier()'), qr/42501.*permission denied for wfx_mt4_import_earlier/, 'not for everybody');
+$test->sql('CREATE ROLE anon; GRANT ALL ON mt5_integrations TO anon');
+is( $test->sql(q{SELECT concat_ws(' ', severity, problem) FROM wfx_mt4_security_report() WHERE object ~ 'mt5_integrations'}),
+	'critical anon may read column mt5_api_token',
+	'the report knows the tokens of before, too');
 $test->sql('DROP TABLE mt5_integrations');
 is($test->sql(q{SELECT count(*) FROM wfx_mt4_import_earlier(false) WHERE object = 'mt5_integrations'}), 0, 'without such a table there is nothing to do');
 
