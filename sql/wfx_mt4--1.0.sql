@@ -977,8 +977,8 @@ BEGIN
             action := 'foreign';
             RETURN;
         ELSIF (pg_get_function_arguments(w.oid), pg_get_function_result(w.oid), w.prosrc,
-               CASE w.provolatile WHEN 'v' THEN 'VOLATILE' ELSE 'STABLE' END, w.prosecdef) =
-              (d.arguments, d.result, d.body, d.volatility, false) THEN
+               CASE w.provolatile WHEN 'v' THEN 'VOLATILE' ELSE 'STABLE' END, w.prosecdef, w.proconfig) =
+              (d.arguments, d.result, d.body, d.volatility, false, ARRAY['search_path=pg_catalog, pg_temp']) THEN
             action := 'kept';
         ELSE
             EXECUTE format('DROP FUNCTION %s', object);
