@@ -193,13 +193,14 @@ wfx_mt4_import_earlier(PG_FUNCTION_ARGS)
 	Datum		imported = PointerGetDatum(construct_empty_array(UUIDOID));
 	Catalog    *catalog;
 
-	check_may_write("wfx_mt4_import_earlier()");
+	if (!dry_run)
+		check_may_write("wfx_mt4_import_earlier()");
 	catalog = catalog_open();
 	check_table_owner(catalog, "wfx_mt4_import_earlier()");
-	catalog_lock_tables(catalog, TABLE_INTEGRATIONS);
-	catalog_check_code(catalog, TABLE_INTEGRATIONS);
 	if (!dry_run)
 	{
+		catalog_lock_tables(catalog, TABLE_INTEGRATIONS);
+		catalog_check_code(catalog, TABLE_INTEGRATIONS);
 		add_provider(catalog);
 		imported = import_rows(catalog);
 	}
