@@ -21,7 +21,7 @@ use parent 'WfxTest';
 use Carp           qw(croak);
 use Cwd            qw(abs_path);
 use Digest::SHA    qw(hmac_sha256);
-use File::Basename qw(dirname);
+use File::Basename qw(basename dirname);
 use HTTP::Tiny;
 use IPC::Run qw();
 use JSON::PP qw();
@@ -71,14 +71,12 @@ sub create_extension
 sub _spawn
 {
 	my ($self, @command) = @_;
-	my $log = $PostgreSQL::Test::Utils::log_path . '/' . $self->node->name . '_' . basename_of($command[0]) . '.log';
+	my $log = $PostgreSQL::Test::Utils::log_path . '/' . $self->node->name . '_' . basename($command[0]) . '.log';
 
 	push @{ $self->{programs} }, IPC::Run::start(\@command, '<', \undef, '>', $log, '2>&1');
 	push @running, $self->{programs}[-1];
 	return;
 }
-
-sub basename_of { return $_[0] =~ s{.*/}{}r; }
 
 sub _start_postgrest
 {

@@ -31,7 +31,7 @@ $stack->sql("SELECT set_config('search_path', 'public', false);
 	       unnest('{Okafor,Toth,Ricci,Cohen,Kaya}'::text[]) AS last");
 $stack->sql("SELECT wfx_mt4_upload_credential('user' || n, 'secret', (50000 + n)::text, 'Example Broker', 'Example-Demo')
 	FROM generate_series(1, $accounts + 3) AS n");
-# one has a wrong account, one a provider that is slow, one is paused
+# of one the token is refused, one is not known to the provider, one is paused
 $stack->sql("SELECT wfx_mt4_link(id, CASE account_number WHEN '50007' THEN '50007~status-401'
 		  WHEN '50013' THEN '50013~status-404' ELSE account_number END, 'demo-token', '"
 	  . $stack->provider->endpoint
