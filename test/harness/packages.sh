@@ -115,10 +115,10 @@ missing_packages() {
 packages_of() {
 	echo gcc libc6-dev libcurl4-openssl-dev libjson-c-dev make pkg-config
 	case $1 in
-		run.sh | demo-web.sh) packages_of_node ;;
+		run.sh | valgrind.sh | demo-web.sh) packages_of_node ;;
 	esac
 	case $1 in
-		valgrind.sh) echo bison dpkg-dev flex iproute2 libipc-run-perl openssl perl python3 valgrind ;;
+		valgrind.sh) echo bison curl dpkg-dev flex iproute2 libipc-run-perl nginx-light openssl perl python3 valgrind ;;
 		demo.sh) echo python3 ;;
 		demo-web.sh) echo libipc-run-perl nginx-light perl python3 ;;
 		fuzz.sh) echo clang ;;
@@ -208,10 +208,15 @@ fetch_splinter() {
 provide_downloads() {
 	local script=$1 work=$2
 
-	if [[ $script == demo-web.sh ]] || { [[ $script == run.sh ]] && tests_contain 'use Supabase;'; }; then
-		install_node_packages "$work/node"
-	fi
-	if [[ $script == run.sh ]] && tests_contain 'splinter.sql'; then
-		fetch_splinter "$work/splinter.sql"
-	fi
+	case $script in
+		demo-web.sh) install_node_packages "$work/node" ;;
+		run.sh | valgrind.sh)
+			if tests_contain 'use Supabase;'; then
+				install_node_packages "$work/node"
+			fi
+			if tests_contain 'splinter.sql'; then
+				fetch_splinter "$work/splinter.sql"
+			fi
+			;;
+	esac
 }
