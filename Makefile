@@ -9,11 +9,13 @@ OBJS = \
 	src/cause.o \
 	src/chores.o \
 	src/claim.o \
+	src/console.o \
 	src/db.o \
 	src/decode.o \
 	src/due.o \
 	src/functions.o \
 	src/http.o \
+	src/import.o \
 	src/intake.o \
 	src/launcher.o \
 	src/origin.o \
@@ -32,8 +34,10 @@ OBJS = \
 	src/worker.o
 PGFILEDESC = "wfx_mt4 - synchronises MetaTrader accounts into a leaderboard"
 
-# sql/ is what gets installed: one base script, then one script per upgrade.
-DATA = $(wildcard sql/$(EXTENSION)--*.sql)
+# sql/ is what gets installed: one base script, then one script per upgrade, and
+# the administration page.
+DATA = $(wildcard sql/$(EXTENSION)--*.sql) sql/$(EXTENSION)_console.html
+EXTRA_CLEAN = src/console_html.h
 
 # test/sql/NAME.sql and test/specs/NAME.spec are compared with
 # expected/NAME.out.
@@ -53,7 +57,7 @@ PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-clobbere
 SHLIB_LINK = $(shell pkg-config --libs libcurl json-c)
 
 # These goals find or install PostgreSQL themselves, or do without it.
-HARNESS_GOALS = bench demo demo-shell fuzz test test-versions unit valgrind
+HARNESS_GOALS = bench demo demo-shell demo-web fuzz test test-versions unit valgrind
 
 ifneq ($(filter-out $(HARNESS_GOALS) tmp_check/%,$(or $(MAKECMDGOALS),all)),)
 PG_CONFIG ?= pg_config
@@ -68,6 +72,11 @@ include $(PGXS)
 
 # PGXS tracks no headers by itself
 $(OBJS): $(wildcard src/*.h)
+src/console.o src/console.bc: src/console_html.h
+
+# The page as a C string.
+src/console_html.h: sql/$(EXTENSION)_console.html
+	sed 's/[\\"?]/\\&/g; s/.*/"&\\n"/' $< >$@
 endif
 
 .PHONY: $(HARNESS_GOALS)
@@ -79,6 +88,10 @@ demo:
 # The same, followed by a psql session.
 demo-shell:
 	@bash test/harness/enter.sh demo.sh shell
+
+# Shows the administration page, with PostgREST, until Ctrl-C.
+demo-web:
+	@bash test/harness/enter.sh demo-web.sh
 
 # Runs all tests, or those named: make test TESTS="unit test/t/010_sync.pl"
 test:

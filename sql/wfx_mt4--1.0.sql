@@ -506,6 +506,40 @@ COMMENT ON FUNCTION @extschema@.wfx_mt4_worker_status() IS
     'Shows the background worker of each listed database: what it does, or why there is none.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_worker_status() FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.wfx_mt4_summary()
+RETURNS TABLE (
+    integrations bigint,
+    active bigint,
+    pending bigint,
+    syncing bigint,
+    success bigint,
+    error bigint,
+    fresh bigint,
+    late bigint,
+    stale bigint,
+    never bigint,
+    disabled bigint,
+    due bigint,
+    next_sync_at timestamptz,
+    last_sync timestamptz)
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_summary';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_summary() IS
+    'Counts the integrations by sync_status and by freshness, and those that are due; when the next one is due, and the last success.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_summary() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_console_html()
+RETURNS text
+LANGUAGE C IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_console_html';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_console_html() IS
+    'Returns the administration page; wfx_mt4_expose() has PostgREST serve it.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_console_html() FROM PUBLIC;
+
 --
 -- Credentials
 --
@@ -538,6 +572,49 @@ COMMENT ON FUNCTION @extschema@.wfx_mt4_assign_credential(uuid, uuid) IS
     'Assigns a credential to a trader, instead of his former one and of its former trader.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_assign_credential(uuid, uuid) FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.wfx_mt4_credentials(
+    limit_count integer DEFAULT NULL,
+    after uuid DEFAULT NULL,
+    search text DEFAULT NULL)
+RETURNS TABLE (
+    id uuid,
+    account_number text,
+    account_username text,
+    broker text,
+    server_name text,
+    is_active boolean,
+    trader_id uuid,
+    trader_name text,
+    assigned_at timestamptz,
+    created_at timestamptz,
+    integrations bigint)
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_credentials';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_credentials(integer, uuid, text) IS
+    'Lists the credentials, by id, without their passwords: whose each is, and how many active integrations use it; "search" is part of a name or account.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_credentials(integer, uuid, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_traders(
+    limit_count integer DEFAULT NULL,
+    after uuid DEFAULT NULL,
+    search text DEFAULT NULL)
+RETURNS TABLE (
+    id uuid,
+    full_name text,
+    is_approved boolean,
+    registered_at timestamptz,
+    credential_id uuid,
+    account_number text)
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_traders';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_traders(integer, uuid, text) IS
+    'Lists the traders, by id, each with the credential that he was given last; "search" is part of a name or account number.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_traders(integer, uuid, text) FROM PUBLIC;
+
 --
 -- Maintenance
 --
@@ -551,6 +628,21 @@ AS 'MODULE_PATHNAME', 'wfx_mt4_prune_history';
 COMMENT ON FUNCTION @extschema@.wfx_mt4_prune_history(interval) IS
     'Deletes the extension''s own history and snapshots that are older than that; returns how many rows.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_prune_history(interval) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_import_earlier(
+    dry_run boolean DEFAULT true,
+    OUT object text,
+    OUT id text,
+    OUT action text,
+    OUT detail text)
+RETURNS SETOF record
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_import_earlier';
+
+COMMENT ON FUNCTION @extschema@.wfx_mt4_import_earlier(boolean) IS
+    'Brings over the accounts in an earlier application''s mt5_integrations, which stays as it is, or tells what would be brought over; and lists endpoints that cannot be used.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_import_earlier(boolean) FROM PUBLIC;
 
 --
 -- Triggers on mt4_integrations
@@ -624,6 +716,18 @@ COMMENT ON FUNCTION @extschema@.wfx_mt4_security_report() IS
     'Lists what is unsafe in this database, the worst first, with the statement that mends it.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_security_report() FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.wfx_mt4_expose(
+    schema name DEFAULT 'public',
+    OUT object text,
+    OUT action text)
+RETURNS SETOF record
+LANGUAGE C
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'wfx_mt4_expose';
+COMMENT ON FUNCTION @extschema@.wfx_mt4_expose(name) IS
+    'Makes the functions that applications call over REST available in a schema that PostgREST serves: created, replaced, kept, or foreign where somebody else''s has the name.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_expose(name) FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.wfx_mt4_move_tokens_to_vault()
 RETURNS bigint
 LANGUAGE C
@@ -633,52 +737,336 @@ COMMENT ON FUNCTION @extschema@.wfx_mt4_move_tokens_to_vault() IS
     'Moves the tokens of mt4_integrations into Supabase Vault and leaves references; returns how many integrations had one.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_move_tokens_to_vault() FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.wfx_mt4__level_functions(
+-- What wfx_mt4_expose() makes available, and under which name, is said here too.
+CREATE FUNCTION @extschema@.wfx_mt4__level_list(
     ext regnamespace,
     app regnamespace,
     OUT level integer,              -- 1 read, 2 operate, 3 admin
-    OUT function regprocedure)
+    OUT function regprocedure,
+    OUT rpc text)                   -- its name for PostgREST; null: not for applications
 RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $fn$
-    SELECT v.level, format('%s.%s', ext, v.signature)::regprocedure
+    SELECT v.level, format('%s.%s', ext, v.signature)::regprocedure,
+           CASE WHEN v.by_rpc THEN replace(split_part(v.signature, '(', 1), 'console_html', 'console') END
       FROM (VALUES
-            (1, 'wfx_mt4_leaderboard(integer)'),
-            (1, 'wfx_mt4_equity_curve(uuid, timestamptz, integer)'),
-            (2, 'wfx_mt4_status(integer, uuid, text, text)'),
-            (2, 'wfx_mt4_recent_syncs(uuid, integer)'),
-            (2, 'wfx_mt4_worker_status()'),
-            (2, 'wfx_mt4_request_sync(uuid)'),
-            (2, 'wfx_mt4_sync(uuid)'),
-            (2, 'wfx_mt4_sync_all()'),
-            (2, 'wfx_mt4_sync_due(integer)'),
-            (2, 'wfx_mt4_run_due(integer)'),
-            (3, 'wfx_mt4_link(uuid, text, text, text, text, text)'),
-            (3, 'wfx_mt4_unlink(uuid)'),
-            (3, 'wfx_mt4_set_active(uuid, boolean)'),
-            (3, 'wfx_mt4_set_token(uuid, text)'),
-            (3, 'wfx_mt4_test_connection(text, text, text, text, text)'),
-            (3, 'wfx_mt4_fetch(uuid)'),
-            (3, 'wfx_mt4_decode(text, text)'),
-            (3, 'wfx_mt4_refresh()'),
-            (3, 'wfx_mt4_upload_credential(text, text, text, text, text, text)'),
-            (3, 'wfx_mt4_assign_credential(uuid, uuid)'),
-            (3, 'wfx_mt4_prune_history(interval)'),
+            (1, true, 'wfx_mt4_leaderboard(integer)'),
+            (1, true, 'wfx_mt4_equity_curve(uuid, timestamptz, integer)'),
+            (1, true, 'wfx_mt4_console_html()'),
+            (2, true, 'wfx_mt4_status(integer, uuid, text, text)'),
+            (2, true, 'wfx_mt4_summary()'),
+            (2, true, 'wfx_mt4_recent_syncs(uuid, integer)'),
+            (2, true, 'wfx_mt4_worker_status()'),
+            (2, true, 'wfx_mt4_request_sync(uuid)'),
+            (2, true, 'wfx_mt4_sync(uuid)'),
+            (2, true, 'wfx_mt4_sync_all()'),
+            (2, true, 'wfx_mt4_sync_due(integer)'),
+            (2, false, 'wfx_mt4_run_due(integer)'),
+            (3, true, 'wfx_mt4_link(uuid, text, text, text, text, text)'),
+            (3, true, 'wfx_mt4_unlink(uuid)'),
+            (3, true, 'wfx_mt4_set_active(uuid, boolean)'),
+            (3, true, 'wfx_mt4_set_token(uuid, text)'),
+            (3, true, 'wfx_mt4_test_connection(text, text, text, text, text)'),
+            (3, true, 'wfx_mt4_fetch(uuid)'),
+            (3, true, 'wfx_mt4_decode(text, text)'),
+            (3, false, 'wfx_mt4_refresh()'),
+            (3, true, 'wfx_mt4_credentials(integer, uuid, text)'),
+            (3, true, 'wfx_mt4_traders(integer, uuid, text)'),
+            (3, true, 'wfx_mt4_upload_credential(text, text, text, text, text, text)'),
+            (3, true, 'wfx_mt4_assign_credential(uuid, uuid)'),
+            (3, true, 'wfx_mt4_prune_history(interval)'),
             -- who may not use these is told so by themselves
-            (3, 'wfx_mt4_move_tokens_to_vault()'),
-            (3, 'wfx_mt4_security_report()'),
-            (3, 'wfx_mt4_grant(name, text)'),
-            (3, 'wfx_mt4_revoke(name)')
-           ) AS v (level, signature)
+            (3, false, 'wfx_mt4_move_tokens_to_vault()'),
+            (3, false, 'wfx_mt4_import_earlier(boolean)'),
+            (3, false, 'wfx_mt4_expose(name)'),
+            (3, false, 'wfx_mt4_enable_realtime(name)'),
+            (3, false, 'wfx_mt4_security_report()'),
+            (3, false, 'wfx_mt4_grant(name, text)'),
+            (3, false, 'wfx_mt4_revoke(name)')
+           ) AS v (level, by_rpc, signature)
     UNION ALL
-    SELECT 1, p.oid::regprocedure
+    SELECT 1, p.oid::regprocedure, p.proname
       FROM pg_proc p
      WHERE p.oid = to_regprocedure(format('%s.get_leaderboard(integer)', app))
 $fn$;
-COMMENT ON FUNCTION @extschema@.wfx_mt4__level_functions(regnamespace, regnamespace) IS
+COMMENT ON FUNCTION @extschema@.wfx_mt4__level_list(regnamespace, regnamespace) IS
     'private: functions that belong to each level of wfx_mt4_grant()';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__level_list(regnamespace, regnamespace) FROM PUBLIC;
+
+-- Anybody may say of a function that it depends on the extension, but nobody can
+-- give one to a superuser.
+CREATE FUNCTION @extschema@.wfx_mt4__wrappers(
+    OUT wrapper regprocedure,
+    OUT schema regnamespace,
+    OUT name text)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+    SELECT p.oid::regprocedure, p.pronamespace::regnamespace, p.proname::text
+      FROM pg_depend d
+           JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'wfx_mt4'
+           JOIN pg_proc p ON p.oid = d.objid
+           JOIN pg_roles r ON r.oid = p.proowner
+     WHERE d.classid = 'pg_proc'::regclass
+       AND d.refclassid = 'pg_extension'::regclass
+       AND d.deptype = 'x'
+       AND (r.rolsuper OR p.proowner = e.extowner)
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__wrappers() IS
+    'private: functions that wfx_mt4_expose() has made';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__wrappers() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__level_functions(
+    ext regnamespace,
+    app regnamespace,
+    OUT level integer,
+    OUT function regprocedure)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+BEGIN
+    RETURN QUERY EXECUTE format($q$
+        SELECT l.level, l.function FROM %1$s.wfx_mt4__level_list($1, $2) l
+        UNION ALL
+        SELECT l.level, w.wrapper
+          FROM %1$s.wfx_mt4__level_list($1, $2) l
+               JOIN %1$s.wfx_mt4__wrappers() w ON w.name = l.rpc
+        $q$, ext) USING ext, app;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__level_functions(regnamespace, regnamespace) IS
+    'private: the same functions, and those that wfx_mt4_expose() has made of them';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__level_functions(regnamespace, regnamespace) FROM PUBLIC;
+
+-- Lets exactly those call a function who may call another.
+CREATE FUNCTION @extschema@.wfx_mt4__copy_rights(source regprocedure, target regprocedure)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    g record;
+BEGIN
+    FOR g IN
+        SELECT coalesce(quote_ident(r.rolname), 'PUBLIC') AS name, a.grantee,
+               bool_or(p.oid = source) AS wanted, bool_or(p.oid = target) AS granted
+          FROM pg_proc p
+               CROSS JOIN LATERAL aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a
+               LEFT JOIN pg_roles r ON r.oid = a.grantee
+         WHERE p.oid IN (source, target)
+           AND a.grantee <> p.proowner
+         GROUP BY a.grantee, r.rolname
+    LOOP
+        IF NOT g.wanted THEN
+            EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s CASCADE', target, g.name);
+        ELSIF NOT g.granted THEN
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', target, g.name);
+        END IF;
+    END LOOP;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__copy_rights(regprocedure, regprocedure) IS
+    'private: gives a function the grants of another';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__copy_rights(regprocedure, regprocedure) FROM PUBLIC;
+
+-- PostgREST takes the type of an answer from a domain of that name.  DROP EXTENSION
+-- leaves it: of a domain it cannot be said that it depends on an extension.
+CREATE FUNCTION @extschema@.wfx_mt4__expose_domain(
+    target regnamespace,
+    OUT object text,
+    OUT action text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    usable boolean;
+BEGIN
+    object := format('%s."text/html"', target);
+    SELECT t.typtype = 'd' AND t.typbasetype = 'text'::regtype AND pg_has_role(t.typowner, n.nspowner, 'USAGE')
+      INTO usable
+      FROM pg_type t
+           JOIN pg_namespace n ON n.oid = t.typnamespace
+     WHERE t.oid = to_regtype(object);
+    IF NOT FOUND THEN
+        EXECUTE format('CREATE DOMAIN %s AS text', object);
+        EXECUTE format('COMMENT ON DOMAIN %s IS %L', object, 'A page, for PostgREST.');
+        action := 'created';
+    ELSIF usable THEN
+        action := 'kept';
+    ELSE
+        RAISE EXCEPTION 'type % is not a domain over text that belongs to the owner of its schema or a superuser', object
+            USING ERRCODE = '42710',
+                  HINT = 'Rename it, or name another schema.';
+    END IF;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__expose_domain(regnamespace) IS
+    'private: makes the domain for wfx_mt4_console()';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__expose_domain(regnamespace) FROM PUBLIC;
+
+-- What calls a function from another schema: the text of CREATE FUNCTION after the
+-- name.  The body is a string, for a parsed one would keep an upgrade of the
+-- extension from replacing what it calls.
+CREATE FUNCTION @extschema@.wfx_mt4__expose_definition(
+    source regprocedure,
+    target regnamespace,
+    OUT arguments text,
+    OUT result text,
+    OUT volatility text,
+    OUT body text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+    SELECT pg_get_function_arguments(p.oid),
+           CASE WHEN c.page THEN format('%s."text/html"', target) ELSE pg_get_function_result(p.oid) END,
+           CASE WHEN p.provolatile = 'v' THEN 'VOLATILE' ELSE 'STABLE' END,
+           -- nobody shall show the page inside one of his
+           CASE WHEN c.page THEN
+               'SELECT pg_catalog.set_config(''response.headers'','
+               ' ''[{"X-Frame-Options": "DENY"}, {"X-Content-Type-Options": "nosniff"}]'', true); '
+               ELSE '' END ||
+           format('SELECT %s%s.%I(%s)',
+                  CASE WHEN p.proretset OR t.typtype = 'c' OR t.oid = 'record'::regtype THEN '* FROM ' ELSE '' END,
+                  p.pronamespace::regnamespace, p.proname,
+                  (SELECT string_agg('$' || n, ', ' ORDER BY n) FROM generate_series(1, p.pronargs) AS n))
+      FROM pg_proc p
+           JOIN pg_type t ON t.oid = p.prorettype
+           CROSS JOIN LATERAL (SELECT p.proname = 'wfx_mt4_console_html') AS c (page)
+     WHERE p.oid = source
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__expose_definition(regprocedure, regnamespace) IS
+    'private: how a function of wfx_mt4_expose() is defined';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__expose_definition(regprocedure, regnamespace) FROM PUBLIC;
+
+-- Makes one function available.  Any other of the name is somebody else's: it stays,
+-- and PostgREST could not choose between two.
+CREATE FUNCTION @extschema@.wfx_mt4__expose_function(
+    ext regnamespace,
+    source regprocedure,
+    target regnamespace,
+    name text,
+    OUT object text,
+    OUT action text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    d record;
+    w record;
+BEGIN
+    EXECUTE format('SELECT * FROM %s.wfx_mt4__expose_definition($1, $2)', ext)
+       INTO STRICT d
+      USING source, target;
+    action := 'created';
+    FOR w IN EXECUTE format($q$
+        SELECT p.*, w.wrapper IS NOT NULL AS is_own
+          FROM pg_proc p
+               LEFT JOIN %s.wfx_mt4__wrappers() w ON w.wrapper = p.oid
+         WHERE p.pronamespace = $1
+           AND p.proname = $2
+         ORDER BY w.wrapper IS NOT NULL
+        $q$, ext) USING target, name
+    LOOP
+        object := w.oid::regprocedure::text;
+        IF NOT w.is_own THEN
+            RAISE WARNING 'function % is not of wfx_mt4 and is left as it is', object
+                USING HINT = 'Applications that call it over REST do not reach the extension.';
+            action := 'foreign';
+            RETURN;
+        ELSIF (pg_get_function_arguments(w.oid), pg_get_function_result(w.oid), w.prosrc,
+               CASE w.provolatile WHEN 'v' THEN 'VOLATILE' ELSE 'STABLE' END, w.prosecdef, w.proconfig) =
+              (d.arguments, d.result, d.body, d.volatility, false, ARRAY['search_path=pg_catalog, pg_temp']) THEN
+            action := 'kept';
+        ELSE
+            EXECUTE format('DROP FUNCTION %s', object);
+            action := 'replaced';
+        END IF;
+    END LOOP;
+
+    IF action <> 'kept' THEN
+        EXECUTE format('CREATE FUNCTION %s.%I(%s) RETURNS %s LANGUAGE sql %s SECURITY INVOKER'
+                       ' SET search_path = pg_catalog, pg_temp AS %L',
+                       target, name, d.arguments, d.result, d.volatility, d.body);
+        SELECT p.oid::regprocedure::text INTO STRICT object
+          FROM pg_proc p
+         WHERE p.pronamespace = target
+           AND p.proname = name
+           AND p.prosrc = d.body;
+        EXECUTE format('ALTER FUNCTION %s DEPENDS ON EXTENSION wfx_mt4', object);
+        EXECUTE format('COMMENT ON FUNCTION %s IS %L', object, obj_description(source, 'pg_proc'));
+    END IF;
+    EXECUTE format('SELECT %s.wfx_mt4__copy_rights($1, $2)', ext)
+      USING source, object::regprocedure;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__expose_function(regnamespace, regprocedure, regnamespace, text) IS
+    'private: makes one function available to PostgREST';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__expose_function(regnamespace, regprocedure, regnamespace, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4__expose(
+    caller oid,
+    app_name text,
+    target_name text,
+    OUT object text,
+    OUT action text)
+RETURNS SETOF record
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    extension oid;
+    ext regnamespace;
+    app regnamespace := to_regnamespace(quote_ident(app_name));
+    target regnamespace := to_regnamespace(quote_ident(target_name));
+    f record;
+BEGIN
+    SELECT e.oid, e.extnamespace INTO STRICT extension, ext
+      FROM pg_extension e
+     WHERE e.extname = 'wfx_mt4';
+    IF target IS NULL THEN
+        RAISE EXCEPTION 'schema "%" does not exist', target_name
+            USING ERRCODE = '3F000',
+                  HINT = 'Name a schema that PostgREST serves, as its setting "db-schemas" lists them.';
+    ELSIF target_name ^@ 'pg_' OR target_name = 'information_schema' THEN
+        RAISE EXCEPTION 'schema "%" is a system schema', target_name
+            USING ERRCODE = '42501';
+    ELSIF NOT has_schema_privilege(caller, target, 'CREATE') THEN
+        RAISE EXCEPTION 'permission denied for schema %', target
+            USING ERRCODE = '42501',
+                  HINT = format('Role %I needs the right to create objects in it.', pg_get_userbyid(caller));
+    END IF;
+
+    -- one at a time, and none while tables are made
+    PERFORM pg_advisory_xact_lock('pg_extension'::regclass::oid::integer,
+                                  extension::integer);
+
+    EXECUTE format('SELECT * FROM %s.wfx_mt4__expose_domain($1)', ext)
+       INTO object, action
+      USING target;
+    RETURN NEXT;
+    FOR f IN EXECUTE format($q$
+        SELECT l.function, l.rpc
+          FROM %s.wfx_mt4__level_list($1, $2) l
+               JOIN pg_proc p ON p.oid = l.function
+         WHERE l.rpc IS NOT NULL
+           AND (p.pronamespace <> $3 OR p.proname <> l.rpc)
+         ORDER BY l.rpc
+        $q$, ext) USING ext, app, target
+    LOOP
+        EXECUTE format('SELECT * FROM %s.wfx_mt4__expose_function($1, $2, $3, $4)', ext)
+           INTO object, action
+          USING ext, f.function, target, f.rpc;
+        RETURN NEXT;
+    END LOOP;
+    NOTIFY pgrst, 'reload schema';
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__expose(oid, text, text) IS
+    'private: what wfx_mt4_expose() does';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__expose(oid, text, text) FROM PUBLIC;
 
 -- Columns that nobody should read: table, column.
 CREATE FUNCTION @extschema@.wfx_mt4__secret_columns(
@@ -693,6 +1081,7 @@ AS $fn$
     WITH RECURSIVE holder (relation, column_name) AS (
         SELECT c.oid, v.column_name
           FROM (VALUES ('mt4_integrations', 'mt4_api_token'),
+                       ('mt5_integrations', 'mt5_api_token'),   -- an earlier application's
                        ('trading_credentials', 'account_password')) AS v (table_name, column_name)
                JOIN pg_class c ON c.relname = v.table_name AND c.relnamespace = app
         UNION
@@ -723,7 +1112,9 @@ DECLARE
     f record;
     s record;
 BEGIN
-    FOREACH n IN ARRAY ARRAY[ext, app] LOOP
+    FOR n IN EXECUTE format(
+        'SELECT $1 UNION SELECT $2 UNION SELECT w.schema FROM %s.wfx_mt4__wrappers() w', ext) USING ext, app
+    LOOP
         IF new_level > 0 AND n IS NOT NULL AND NOT has_schema_privilege(role_id, n, 'USAGE') THEN
             EXECUTE format('GRANT USAGE ON SCHEMA %s TO %I', n, role_name);
         END IF;
@@ -951,6 +1342,19 @@ BEGIN
            AND r.rolsuper IS NOT TRUE
         $q$, ext, ext) USING ext, app;
 
+    -- Applications reach these instead of the extension's.
+    RETURN QUERY EXECUTE format($q$
+        SELECT 'warning', p.oid::regprocedure::text,
+               'it has the name of a function of the extension but is somebody else''s, and applications reach it instead',
+               format('DROP FUNCTION %%s; SELECT %%s.wfx_mt4_expose(%%L);', p.oid::regprocedure, $1,
+                      (SELECT n.nspname FROM pg_namespace n WHERE n.oid = p.pronamespace))
+          FROM %1$s.wfx_mt4__level_list($1, $2) l
+               JOIN pg_proc p ON p.proname = l.rpc
+         WHERE p.oid <> l.function
+           AND p.pronamespace IN (SELECT w.schema FROM %1$s.wfx_mt4__wrappers() w)
+           AND p.oid NOT IN (SELECT w.wrapper FROM %1$s.wfx_mt4__wrappers() w)
+        $q$, ext) USING ext, app;
+
     -- search_path is for those that lack one, whoever may run them.
     RETURN QUERY
         SELECT 'warning', p.oid::regprocedure::text,
@@ -1043,7 +1447,11 @@ BEGIN
 
     FOR g IN EXECUTE format($q$
         SELECT s.relation, s.column_name, coalesce(quote_ident(r.rolname), 'PUBLIC') AS grantee_name,
-               a.is_column
+               a.is_column,
+               (SELECT string_agg(quote_ident(o.attname), ', ' ORDER BY o.attnum)
+                  FROM pg_attribute o
+                 WHERE o.attrelid = c.oid AND o.attnum > 0 AND NOT o.attisdropped
+                   AND o.attname <> s.column_name) AS others
           FROM %s.wfx_mt4__secret_columns($1) s
                JOIN pg_class c ON c.oid = s.relation
                JOIN pg_attribute t ON t.attrelid = c.oid AND t.attname = s.column_name
@@ -1063,7 +1471,10 @@ BEGIN
         problem := format('%s may read column %I', g.grantee_name, g.column_name);
         remedy := CASE WHEN g.is_column
                        THEN format('REVOKE SELECT (%I) ON %s FROM %s CASCADE;', g.column_name, g.relation, g.grantee_name)
-                       ELSE format('REVOKE SELECT ON %s FROM %s CASCADE;', g.relation, g.grantee_name) END;
+                       ELSE format('REVOKE SELECT ON %s FROM %s CASCADE;', g.relation, g.grantee_name) ||
+                            CASE WHEN severity = 'warning'
+                                 THEN format(' GRANT SELECT (%s) ON %s TO %s;', g.others, g.relation, g.grantee_name)
+                                 ELSE '' END END;
         RETURN NEXT;
     END LOOP;
 
@@ -1275,6 +1686,87 @@ $fn$;
 COMMENT ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint) IS
     'private: what wfx_mt4_security_report() shows';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.wfx_mt4_enable_realtime(publication name DEFAULT 'supabase_realtime')
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    ext regnamespace := (SELECT extnamespace FROM pg_extension WHERE extname = 'wfx_mt4');
+    app_name text := coalesce(nullif(current_setting('wfx_mt4.schema', true), ''), 'public');
+    relation regclass := to_regclass(format('%I.performance_data', app_name));
+    p pg_publication;
+    r record;
+BEGIN
+    IF relation IS NULL THEN
+        RAISE EXCEPTION 'table "%.performance_data" does not exist', app_name
+            USING ERRCODE = '42P01',
+                  HINT = format('Run "SELECT * FROM %s.wfx_mt4_create_tables()", or correct "wfx_mt4.schema".', ext);
+    END IF;
+    SELECT * INTO p FROM pg_publication WHERE pubname = publication;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'publication "%" does not exist', publication
+            USING ERRCODE = '42704',
+                  HINT = format('Run "CREATE PUBLICATION %I" as the owner of the table.', publication);
+    END IF;
+
+    -- nobody shall change the table's identity meanwhile
+    EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', relation);
+    -- An UPDATE fails in the publisher where what identifies the old row is missing;
+    -- Realtime finds by the primary key who may see a row.
+    FOR r IN
+        WITH identity AS (
+            SELECT c.relreplident AS kind, array_agg(a.attnum) FILTER (WHERE i.indexrelid IS NOT NULL) AS columns
+              FROM pg_class c
+                   LEFT JOIN pg_index i ON i.indrelid = c.oid
+                                       AND CASE c.relreplident WHEN 'd' THEN i.indisprimary
+                                                               WHEN 'i' THEN i.indisreplident END
+                   LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+             WHERE c.oid = relation
+             GROUP BY c.relreplident)
+        SELECT v.problem, v.remedy
+          FROM identity i
+               LEFT JOIN pg_publication_rel l ON l.prpubid = p.oid AND l.prrelid = relation
+               CROSS JOIN LATERAL (VALUES
+                   (NOT EXISTS (SELECT FROM pg_index k WHERE k.indrelid = relation AND k.indisprimary),
+                    'it has no primary key', format('ALTER TABLE %s ADD PRIMARY KEY (id)', relation)),
+                   (i.kind <> 'f' AND i.columns IS NULL,
+                    'it has no replica identity, so that every UPDATE of it would fail',
+                    format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', relation)),
+                   (l.prattrs IS NOT NULL AND (i.kind = 'f' OR NOT i.columns <@ l.prattrs::int2[]),
+                    'its column list in the publication lacks columns of the replica identity, so that every UPDATE of it fails',
+                    format('ALTER PUBLICATION %I DROP TABLE %s', publication, relation))
+               ) AS v (holds, problem, remedy)
+         WHERE v.holds
+    LOOP
+        RAISE EXCEPTION 'table % cannot be published: %', relation, r.problem
+            USING ERRCODE = '55000', HINT = format('Run "%s", and call this again.', r.remedy);
+    END LOOP;
+
+    IF NOT p.pubinsert OR NOT p.pubupdate THEN
+        RAISE WARNING 'publication "%" does not publish inserts and updates, so that changes are missing', publication
+            USING ERRCODE = '01000',
+                  HINT = format('Run "ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'')".', publication);
+    END IF;
+    IF p.puballtables THEN
+        RAISE NOTICE 'publication "%" publishes all tables, % too', publication, relation;
+    ELSIF EXISTS (SELECT FROM pg_publication_rel l WHERE l.prpubid = p.oid AND l.prrelid = relation) OR
+          EXISTS (SELECT
+                    FROM pg_publication_namespace l
+                         JOIN pg_class c ON c.relnamespace = l.pnnspid
+                   WHERE l.pnpubid = p.oid
+                     AND c.oid = relation) THEN
+        RAISE NOTICE 'publication "%" publishes table % already', publication, relation;
+    ELSE
+        EXECUTE format('ALTER PUBLICATION %I ADD TABLE %s', publication, relation);
+        RAISE NOTICE 'table % was added to publication "%"', relation, publication;
+    END IF;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4_enable_realtime(name) IS
+    'Adds performance_data to a publication, so that Supabase Realtime sends what changes; with the caller''s rights, who must own both.';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_enable_realtime(name) FROM PUBLIC;
 
 --
 -- The application's tables
@@ -2186,6 +2678,39 @@ COMMENT ON FUNCTION @extschema@.wfx_mt4__table_close(text) IS
     'private: takes a new object from everybody but its owner';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_close(text) FROM PUBLIC;
 
+-- The same may let others read the whole table, Supabase's service_role for one;
+-- all but the tokens is enough.
+CREATE FUNCTION @extschema@.wfx_mt4__table_hide_token(relation regclass)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $fn$
+DECLARE
+    others text := (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum)
+                      FROM pg_attribute
+                     WHERE attrelid = relation
+                       AND attnum > 0
+                       AND attname <> 'mt4_api_token');
+    role text;
+BEGIN
+    FOR role IN
+        SELECT r.rolname
+          FROM pg_class c
+               CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+               JOIN pg_roles r ON r.oid = a.grantee
+         WHERE c.oid = relation
+           AND a.privilege_type = 'SELECT'
+           AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('REVOKE SELECT ON %s FROM %I', relation, role);
+        EXECUTE format('GRANT SELECT (%s) ON %s TO %I', others, relation, role);
+    END LOOP;
+END
+$fn$;
+COMMENT ON FUNCTION @extschema@.wfx_mt4__table_hide_token(regclass) IS
+    'private: takes the tokens of a new table from everybody but its owner';
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__table_hide_token(regclass) FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.wfx_mt4__table_create(
     ext regnamespace,
     app regnamespace,
@@ -2219,6 +2744,10 @@ BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', relation);
     EXECUTE format('SELECT %s.wfx_mt4__table_close($1)', ext)
       USING 'TABLE ' || relation;
+    IF name = 'mt4_integrations' THEN
+        EXECUTE format('SELECT %s.wfx_mt4__table_hide_token($1)', ext)
+          USING relation::regclass;
+    END IF;
 
     EXECUTE format('COMMENT ON TABLE %s IS %L', relation, t.description);
     FOR c IN EXECUTE format($q$

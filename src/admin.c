@@ -33,6 +33,9 @@ PG_FUNCTION_INFO_V1(wfx_mt4_set_token);
 PG_FUNCTION_INFO_V1(wfx_mt4_request_sync);
 PG_FUNCTION_INFO_V1(wfx_mt4_recent_syncs);
 PG_FUNCTION_INFO_V1(wfx_mt4_status);
+PG_FUNCTION_INFO_V1(wfx_mt4_summary);
+PG_FUNCTION_INFO_V1(wfx_mt4_credentials);
+PG_FUNCTION_INFO_V1(wfx_mt4_traders);
 PG_FUNCTION_INFO_V1(wfx_mt4_leaderboard);
 PG_FUNCTION_INFO_V1(wfx_mt4_upload_credential);
 PG_FUNCTION_INFO_V1(wfx_mt4_assign_credential);
@@ -269,6 +272,15 @@ wfx_mt4_link(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(id);
 }
 
+/* Tells whether there was such an integration, PostgREST's clients by the status too. */
+static bool
+was_there(int64 n)
+{
+	if (n == 0)
+		set_http_status("404");
+	return n > 0;
+}
+
 /* Removes an integration; its history stays. */
 Datum
 wfx_mt4_unlink(PG_FUNCTION_ARGS)
@@ -276,8 +288,9 @@ wfx_mt4_unlink(PG_FUNCTION_ARGS)
 	DbArgs		args = {0};
 
 	pass_argument(&args, fcinfo, 0, UUIDOID);
-	PG_RETURN_BOOL(execute(open_for_writing("wfx_mt4_unlink()", TABLE_INTEGRATIONS), TABLE_INTEGRATIONS, &args,
-						   "DELETE FROM @mt4_integrations WHERE id = $1") > 0);
+	PG_RETURN_BOOL(was_there(execute(open_for_writing("wfx_mt4_unlink()", TABLE_INTEGRATIONS),
+									 TABLE_INTEGRATIONS, &args,
+									 "DELETE FROM @mt4_integrations WHERE id = $1")));
 }
 
 /* Pauses an integration or lets it go on. */
@@ -289,10 +302,11 @@ wfx_mt4_set_active(PG_FUNCTION_ARGS)
 	require_argument(fcinfo, 1, "active");
 	pass_argument(&args, fcinfo, 0, UUIDOID);
 	pass_argument(&args, fcinfo, 1, BOOLOID);
-	PG_RETURN_BOOL(execute(open_for_writing("wfx_mt4_set_active()", TABLE_INTEGRATIONS), TABLE_INTEGRATIONS, &args,
-						   "UPDATE @mt4_integrations SET is_active = $2,"
-						   "   updated_at = {mt4_integrations.updated_at<clock_timestamp()}"
-						   " WHERE id = $1") > 0);
+	PG_RETURN_BOOL(was_there(execute(open_for_writing("wfx_mt4_set_active()", TABLE_INTEGRATIONS),
+									 TABLE_INTEGRATIONS, &args,
+									 "UPDATE @mt4_integrations SET is_active = $2,"
+									 "   updated_at = {mt4_integrations.updated_at<clock_timestamp()}"
+									 " WHERE id = $1")));
 }
 
 /* Replaces an integration's token. */
@@ -551,6 +565,102 @@ wfx_mt4_status(PG_FUNCTION_ARGS)
 							 "     t.full_name, c.account_number, i.mt4_account_id))) > 0)) s"
 							 " WHERE $4 IS NULL OR s.sync_status = $4 OR s.freshness = $4"
 							 " ORDER BY s.id LIMIT $1"));
+	return (Datum) 0;
+}
+
+/* How many integrations there are of each kind; one row. */
+Datum
+wfx_mt4_summary(PG_FUNCTION_ARGS)
+{
+	Catalog	   *catalog = catalog_open();
+	DbArgs		args = {0};
+
+	/* the macros want the setting as $2 */
+	db_arg(&args, BOOLOID, (Datum) 0, true);
+	db_arg(&args, NUMERICOID,
+		   DirectFunctionCall1(int4_numeric, Int32GetDatum(wfx_poll_interval)), false);
+	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+				   catalog_sql(catalog,
+							   "SELECT count(*), count(*) FILTER (WHERE s.is_active),"
+							   "   count(*) FILTER (WHERE s.sync_status = 'pending'),"
+							   "   count(*) FILTER (WHERE s.sync_status = 'syncing'),"
+							   "   count(*) FILTER (WHERE s.sync_status = 'success'),"
+							   "   count(*) FILTER (WHERE s.sync_status = 'error'),"
+							   "   count(*) FILTER (WHERE s.freshness = 'fresh'),"
+							   "   count(*) FILTER (WHERE s.freshness = 'late'),"
+							   "   count(*) FILTER (WHERE s.freshness = 'stale'),"
+							   "   count(*) FILTER (WHERE s.freshness = 'never'),"
+							   "   count(*) FILTER (WHERE s.freshness = 'disabled'),"
+							   "   count(*) FILTER (WHERE s.is_active AND s.next_sync_at <= clock_timestamp()),"
+							   "   min(s.next_sync_at) FILTER (WHERE s.is_active AND s.next_sync_at <> 'infinity'),"
+							   "   max(s.last_sync)"
+							   "  FROM (SELECT i.is_active, i.sync_status::text AS sync_status,"
+							   "     CASE WHEN i.next_sync_at = '-infinity' THEN now()"
+							   "       ELSE {mt4_integrations.next_sync_at>i.next_sync_at} END AS next_sync_at,"
+							   "     {mt4_integrations.last_sync>i.last_sync} AS last_sync,"
+							   "     " FRESHNESS " AS freshness"
+							   "    FROM @mt4_integrations i) s"));
+	return (Datum) 0;
+}
+
+/* Passes limit_count, after and search, the arguments of a list in pages. */
+static void
+pass_page(DbArgs *args, FunctionCallInfo fcinfo)
+{
+	check_limit(fcinfo, 0);
+	pass_argument(args, fcinfo, 0, INT4OID);
+	pass_argument(args, fcinfo, 1, UUIDOID);
+	pass_argument(args, fcinfo, 2, TEXTOID);
+}
+
+/* The credentials and who has them; no password. */
+Datum
+wfx_mt4_credentials(PG_FUNCTION_ARGS)
+{
+	Catalog	   *catalog = catalog_open();
+	DbArgs		args = {0};
+
+	pass_page(&args, fcinfo);
+	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_CREDENTIALS), &args,
+				   catalog_sql(catalog,
+							   "SELECT c.id, c.account_number::text, c.account_username::text,"
+							   "   c.broker::text, c.server_name::text, c.is_active,"
+							   "   t.id, t.full_name::text, t.assigned_at,"
+							   "   {trading_credentials.created_at>c.created_at},"
+							   "   (SELECT count(*) FROM @mt4_integrations i"
+							   "     WHERE i.credential_id = c.id AND i.is_active)"
+							   "  FROM @trading_credentials c"
+							   "  LEFT JOIN LATERAL (SELECT tr.id, tr.full_name, a.assigned_at"
+							   "    FROM (SELECT ca.trader_id,"
+							   "       {credential_assignments.assigned_at>ca.assigned_at} AS assigned_at"
+							   "      FROM @credential_assignments ca WHERE ca.credential_id = c.id"
+							   "      ORDER BY ca.assigned_at DESC NULLS LAST, ca.id DESC LIMIT 1) a"
+							   "    JOIN @traders tr ON tr.id = a.trader_id) t ON true"
+							   " WHERE ($2 IS NULL OR c.id > $2)"
+							   "   AND ($3 IS NULL OR position(lower($3) IN lower(concat_ws(' ',"
+							   "     t.full_name, c.account_number, c.account_username))) > 0)"
+							   " ORDER BY c.id LIMIT $1"));
+	return (Datum) 0;
+}
+
+/* The traders, each with the credential that is his. */
+Datum
+wfx_mt4_traders(PG_FUNCTION_ARGS)
+{
+	Catalog	   *catalog = catalog_open();
+	DbArgs		args = {0};
+
+	pass_page(&args, fcinfo);
+	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_TRADERS), &args,
+				   catalog_sql(catalog,
+							   "SELECT t.id, t.full_name::text, t.is_approved,"
+							   "   {traders.registered_at>t.registered_at}, c.id, c.account_number::text"
+							   "  FROM @traders t"
+							   "  LEFT JOIN @trading_credentials c ON c.id = " CREDENTIAL_OF_T
+							   " WHERE ($2 IS NULL OR t.id > $2)"
+							   "   AND ($3 IS NULL OR position(lower($3) IN lower(concat_ws(' ',"
+							   "     t.full_name, c.account_number))) > 0)"
+							   " ORDER BY t.id LIMIT $1"));
 	return (Datum) 0;
 }
 

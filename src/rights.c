@@ -27,6 +27,7 @@
 
 PG_FUNCTION_INFO_V1(wfx_mt4_grant);
 PG_FUNCTION_INFO_V1(wfx_mt4_revoke);
+PG_FUNCTION_INFO_V1(wfx_mt4_expose);
 PG_FUNCTION_INFO_V1(wfx_mt4_security_report);
 PG_FUNCTION_INFO_V1(wfx_mt4__table_duplicates);
 
@@ -34,8 +35,8 @@ PG_FUNCTION_INFO_V1(wfx_mt4__table_duplicates);
  * Raises unless the caller is a superuser or owns mt4_integrations.  Before the
  * tables have been made or adopted here, anybody could have made one.
  */
-static void
-check_owner(const Catalog *catalog, const char *function)
+void
+check_table_owner(const Catalog *catalog, const char *function)
 {
 	bool		restored;
 
@@ -75,7 +76,7 @@ set_level(const char *function, const char *role, int level)
 
 	check_may_write(function);
 	catalog = catalog_find();
-	check_owner(catalog, function);
+	check_table_owner(catalog, function);
 	db_arg(&args, OIDOID, ObjectIdGetDatum(get_role_oid(role, false)), false);
 	db_arg(&args, INT4OID, Int32GetDatum(level), false);
 	db_arg(&args, TEXTOID, CStringGetTextDatum(wfx_schema), false);
@@ -105,6 +106,28 @@ wfx_mt4_revoke(PG_FUNCTION_ARGS)
 				errmsg("role must not be null"));
 	set_level("wfx_mt4_revoke()", NameStr(*PG_GETARG_NAME(0)), 0);
 	PG_RETURN_VOID();
+}
+
+/* Makes what applications call available in a schema that PostgREST serves. */
+Datum
+wfx_mt4_expose(PG_FUNCTION_ARGS)
+{
+	Catalog    *catalog;
+	DbArgs		args = {0};
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("schema must not be null"));
+	check_may_write("wfx_mt4_expose()");
+	catalog = catalog_find();
+	check_table_owner(catalog, "wfx_mt4_expose()");
+	db_arg(&args, OIDOID, ObjectIdGetDatum(GetUserId()), false);
+	db_arg(&args, TEXTOID, CStringGetTextDatum(wfx_schema), false);
+	db_arg(&args, TEXTOID, CStringGetTextDatum(NameStr(*PG_GETARG_NAME(0))), false);
+	db_return_rows(fcinfo, catalog->extension_owner, &args,
+				   psprintf("SELECT * FROM %s.wfx_mt4__expose($1, $2, $3)", catalog->extension_schema));
+	return (Datum) 0;
 }
 
 /* A column of some rows as an array of text. */

@@ -25,6 +25,16 @@
 	"    ORDER BY ca.assigned_at DESC NULLS LAST, ca.id DESC LIMIT 1) la" \
 	"  JOIN @traders tr ON tr.id = la.trader_id)"
 
+/* The credential that trader t.id was given last, unless another has it by now. */
+#define CREDENTIAL_OF_T \
+	"(SELECT ta.credential_id FROM @credential_assignments ta" \
+	"  WHERE ta.trader_id = t.id" \
+	"    AND NOT EXISTS (SELECT FROM @credential_assignments tb" \
+	"                     WHERE tb.credential_id = ta.credential_id" \
+	"                       AND (coalesce(tb.assigned_at, '-infinity'), tb.id)" \
+	"                         > (coalesce(ta.assigned_at, '-infinity'), ta.id))" \
+	"  ORDER BY ta.assigned_at DESC NULLS LAST, ta.id DESC LIMIT 1)"
+
 /* The newest active integration of trader t.id: it alone writes for him. */
 #define NEWEST_OF_T \
 	"(SELECT ni.id FROM @credential_assignments na" \

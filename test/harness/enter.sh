@@ -116,6 +116,7 @@ main() {
 	trap 'exit 143' TERM
 	make_work
 	copy_tree
+	provide_downloads "$1" "$WORK"
 	# bash heeds a signal at once while it waits, but not while a command runs
 	run_script "$@" <&0 &
 	wait $!

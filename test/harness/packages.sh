@@ -9,6 +9,8 @@ readonly NO_CLUSTER=$CREATECLUSTER/zz_wfx_mt4.conf
 
 readonly POLICY=/usr/sbin/policy-rc.d
 
+readonly SPLINTER_URL=https://raw.githubusercontent.com/supabase/splinter/55db5b1f28e58d816f7d9136eed87eabcd95868d/splinter.sql
+
 LISTS_READ=
 
 # Only apt needs more rights than the caller has.
@@ -113,12 +115,21 @@ missing_packages() {
 packages_of() {
 	echo gcc libc6-dev libcurl4-openssl-dev libjson-c-dev make pkg-config
 	case $1 in
-		valgrind.sh) echo bison dpkg-dev flex iproute2 libipc-run-perl openssl perl python3 valgrind ;;
+		run.sh | valgrind.sh | demo-web.sh) packages_of_node ;;
+	esac
+	case $1 in
+		valgrind.sh) echo bison curl dpkg-dev flex iproute2 libipc-run-perl nginx-light openssl perl python3 valgrind ;;
 		demo.sh) echo python3 ;;
+		demo-web.sh) echo libipc-run-perl nginx-light perl python3 ;;
 		fuzz.sh) echo clang ;;
 		bench.sh) echo curl libipc-run-perl libnginx-mod-http-echo libpq-dev nginx-light openssl perl python3 ;;
-		run.sh) echo iproute2 libipc-run-perl nginx-light openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
+		run.sh) echo curl iproute2 libipc-run-perl nginx-light openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
 	esac
+}
+
+# Prints the packages of Node.js, unless the machine has one of its own.
+packages_of_node() {
+	[[ $(command -v node) && $(command -v npm) ]] || echo nodejs npm
 }
 
 # Sets PG_MAJOR to the PostgreSQL to use.
@@ -147,5 +158,65 @@ provide_packages() {
 		'') ;;
 		"postgresql-$PG_MAJOR") without_services without_new_cluster install_packages "${missing[@]}" ;;
 		*) without_services install_packages "${missing[@]}" ;;
+	esac
+}
+
+# Tells whether a test that TESTS selects contains a text.
+tests_contain() {
+	local text=$1 wanted
+
+	for wanted in ${TESTS:-tap}; do
+		if [[ $wanted == tap ]] || grep -qs "$text" "$REPO/$wanted"; then
+			return 0
+		fi
+	done
+	return 1
+}
+
+# Installs what test/supabase/package.json lists into a directory, or copies it from
+# where NODE_PACKAGES says that it is.
+install_node_packages() {
+	local dir=$1
+
+	note "installing npm packages"
+	mkdir "$dir"
+	if [[ -n ${NODE_PACKAGES-} ]]; then
+		cp -R "$NODE_PACKAGES/." "$dir/"
+		return
+	fi
+	cp "$REPO/test/supabase/package.json" "$dir/"
+	quietly npm install --prefix "$dir" --no-package-lock --ignore-scripts \
+		--prefer-offline --no-audit --no-fund --loglevel=error ||
+		die "npm could not install them: see above"
+}
+
+# Fetches Supabase's linter, which has no licence to be a part of this repository.
+# Where that fails its test says that it was skipped.
+fetch_splinter() {
+	local file=$1
+
+	note "fetching splinter.sql"
+	if [[ -n ${SPLINTER-} ]]; then
+		cp "$SPLINTER" "$file"
+	elif ! curl --silent --fail --location --max-time 10 --output "$file" "$SPLINTER_URL"; then
+		note "it cannot be had; SPLINTER=FILE names one that is there"
+	fi
+}
+
+# Provides in the work directory what a script needs and no package of Debian has.
+# The caller does so, with his settings of npm, and its cache.
+provide_downloads() {
+	local script=$1 work=$2
+
+	case $script in
+		demo-web.sh) install_node_packages "$work/node" ;;
+		run.sh | valgrind.sh)
+			if tests_contain 'use Supabase;'; then
+				install_node_packages "$work/node"
+			fi
+			if tests_contain 'splinter.sql'; then
+				fetch_splinter "$work/splinter.sql"
+			fi
+			;;
 	esac
 }

@@ -60,6 +60,15 @@ prepare() {
 	rm -rf "$1/root/wfx_mt4"
 	mkdir "$1/root/wfx_mt4"
 	pack_tree | tar -C "$1/root/wfx_mt4" --no-same-owner -xf -
+	rm -rf "$1/root/downloads"
+	cp -R "$DOWNLOADS" "$1/root/downloads"
+}
+
+# Provides once, with the settings of this machine, what is not in Debian.
+download() {
+	DOWNLOADS=$(mktemp -d)
+	trap 'rm -rf "$DOWNLOADS"' EXIT
+	provide_downloads run.sh "$DOWNLOADS"
 }
 
 # Runs the continuous integration script in an installation.  The mounts and
@@ -70,6 +79,8 @@ run_tests() {
 		mount -t proc proc "$1/proc" &&
 		mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm" &&
 		exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TESTS="$2" \
+			NODE_PACKAGES=/root/downloads/node \
+			SPLINTER="$([[ ! -e $1/root/downloads/splinter.sql ]] || echo /root/downloads/splinter.sql)" \
 			chroot "$1" bash /root/wfx_mt4/.ci/run' bash "$1" "${TESTS:-}" </dev/null
 }
 
@@ -99,6 +110,7 @@ main() {
 	((EUID == 0)) || die "only root can enter another Debian release"
 	command -v debootstrap >/dev/null || install_packages debootstrap
 	mkdir -p "$LOGS"
+	download
 
 	for major; do
 		release=$(release_of "$major")

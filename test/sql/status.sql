@@ -22,6 +22,9 @@ RETURN ltrim(replace(id::text, '-', ''), '0')::integer;
 -- Nothing there
 --
 SELECT * FROM wfx_mt4_status();
+SELECT * FROM wfx_mt4_summary();
+SELECT * FROM wfx_mt4_credentials();
+SELECT * FROM wfx_mt4_traders();
 SELECT * FROM wfx_mt4_leaderboard();
 SELECT * FROM wfx_mt4_recent_syncs();
 SELECT wfx_mt4_sync_all();
@@ -98,6 +101,38 @@ SELECT * FROM wfx_mt4_status(-1);
 SET wfx_mt4.poll_interval = '500s';
 SELECT n(id) AS n, freshness FROM wfx_mt4_status() WHERE n(id) < 5;
 RESET wfx_mt4.poll_interval;
+
+--
+-- wfx_mt4_summary(), wfx_mt4_credentials(), wfx_mt4_traders()
+--
+SELECT integrations, active, pending, syncing, success, error, fresh, late, stale, never, disabled, due,
+       next_sync_at, now() - last_sync < interval '20 seconds' AS synced_lately
+  FROM wfx_mt4_summary();
+-- A request is due now, a time that is past since then; "never" is never.
+UPDATE mt4_integrations SET next_sync_at = CASE n(id) WHEN 1 THEN '-infinity'::timestamptz WHEN 2 THEN '2020-01-01' END
+ WHERE n(id) IN (1, 2);
+SELECT due, next_sync_at FROM wfx_mt4_summary();
+UPDATE mt4_integrations SET next_sync_at = CASE n(id) WHEN 1 THEN '2030-01-02'::timestamptz ELSE 'infinity' END
+ WHERE n(id) IN (1, 2);
+SELECT n(id), account_number, account_username, is_active, n(trader_id) AS trader, trader_name,
+       assigned_at IS NOT NULL AS assigned, integrations
+  FROM wfx_mt4_credentials();
+SELECT n(id) FROM wfx_mt4_credentials(2, id(3));
+SELECT n(id) FROM wfx_mt4_credentials(search => 'eVe');
+SELECT n(id) FROM wfx_mt4_credentials(search => 'user8');
+SELECT n(id), full_name, is_approved, n(credential_id) AS credential, account_number FROM wfx_mt4_traders();
+SELECT n(id) FROM wfx_mt4_traders(1, id(2));
+SELECT n(id) FROM wfx_mt4_traders(search => '704');
+SELECT wfx_mt4_credentials(-1);
+SELECT wfx_mt4_traders(-1);
+-- The latest assignment of a credential counts, and of a trader.
+BEGIN;
+INSERT INTO traders (id, full_name, is_approved) VALUES (id(9), 'Gus', false);
+INSERT INTO credential_assignments (trader_id, credential_id, assigned_at)
+VALUES (id(9), id(1), now() + interval '1 hour'), (id(9), id(8), now() + interval '30 minutes');
+SELECT n(id), trader_name FROM wfx_mt4_credentials() WHERE n(id) IN (1, 8);
+SELECT n(id), n(credential_id) AS credential FROM wfx_mt4_traders() WHERE n(id) IN (1, 9);
+ROLLBACK;
 
 --
 -- wfx_mt4_request_sync()

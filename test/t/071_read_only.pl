@@ -43,7 +43,9 @@ foreach my $name (sort keys %nodes)
 		"SELECT wfx_mt4_request_sync('$id')",
 		"SELECT wfx_mt4_link('$credential', '1', 'token', '"
 		. $test->provider->endpoint . "')",
-		"SELECT wfx_mt4_unlink('$id')")
+		"SELECT wfx_mt4_unlink('$id')",
+		'SELECT wfx_mt4_expose()',
+		'SELECT wfx_mt4_import_earlier(false)')
 	{
 		my (undef, undef, $error) =
 		  $node->psql('postgres', "$settings $_",
@@ -55,6 +57,9 @@ foreach my $name (sort keys %nodes)
 			'postgres', "$settings SELECT * FROM wfx_mt4_leaderboard()"),
 		qr/1100/,
 		"$name: the leaderboard can be read");
+	is( $node->safe_psql(
+			'postgres', "$settings SELECT integrations FROM wfx_mt4_summary() CROSS JOIN (SELECT count(*) FROM wfx_mt4_import_earlier()) AS i"),
+		1, "$name: and the rest");
 }
 is($test->provider->stats->{requests}, 0, 'nothing was sent');
 

@@ -58,6 +58,18 @@ foreach (
 				"SELECT trader_name, rank FROM ${prefix}leaderboard()"),
 			'Alice|1',
 			'wfx_mt4_leaderboard');
+		$test->sql(
+			"CREATE SCHEMA \"It's an API\";
+			SELECT ${prefix}expose('It''s an API')");
+		is( $test->sql(
+				"SELECT mt4_account_id FROM \"It's an API\".wfx_mt4_status()"),
+			'1~balance-1100',
+			'what is exposed in another');
+		is( $test->sql(
+				"CREATE PUBLICATION p; SELECT ${prefix}enable_realtime('p');
+				SELECT schemaname FROM pg_publication_tables") =~ s/^\n//r,
+			$application,
+			'the board is published');
 		is($test->sql("SELECT sync_status FROM ${prefix}status()"),
 			'success', 'wfx_mt4_status');
 		is($test->sql("SELECT count(*) FROM ${prefix}recent_syncs('$id')"),
