@@ -530,6 +530,38 @@ wfx_mt4_assign_credential(PG_FUNCTION_ARGS)
 	"    AND right(e.host, length(h.pattern) - 1) = lower(substr(h.pattern, 2))" \
 	"  ORDER BY length(h.pattern) DESC, q.builtin LIMIT 1), 'bridge')"
 
+/*
+ * The query of wfx_mt4_status().  It has only the conditions that were asked for, and
+ * joins only the rows of the page where the page does not depend on what is joined.
+ */
+static char *
+status_sql(FunctionCallInfo fcinfo)
+{
+	bool		status = !PG_ARGISNULL(2);
+	bool		search = !PG_ARGISNULL(3);
+
+	return psprintf("SELECT s.* FROM (SELECT i.id, t.id AS trader_id, t.full_name::text,"
+					"   c.account_number::text, i.mt4_account_id::text,"
+					"   coalesce(i.mt4_platform::text, 'mt4'), " PROVIDER ","
+					"   i.sync_status::text AS sync_status,"
+					"   {mt4_integrations.last_sync>i.last_sync},"
+					"   {mt4_integrations.last_attempt>i.last_attempt},"
+					"   CASE WHEN i.next_sync_at = '-infinity' THEN now()"
+					"     ELSE {mt4_integrations.next_sync_at>i.next_sync_at} END,"
+					"   i.last_error::text, i.error_code::text,"
+					"   coalesce({mt4_integrations.consecutive_failures>i.consecutive_failures}, 0),"
+					"   " FRESHNESS " AS freshness"
+					"  FROM (SELECT * FROM @mt4_integrations n WHERE %s%s) i"
+					"  LEFT JOIN @trading_credentials c ON c.id = i.credential_id"
+					"  LEFT JOIN @traders t ON t.id = " TRADER_OF_I
+					" WHERE %s) s WHERE %s ORDER BY s.id LIMIT $1",
+					PG_ARGISNULL(1) ? "true" : "n.id > $3",
+					status || search ? "" : " ORDER BY n.id LIMIT $1",
+					search ? "position(lower($5) IN lower(concat_ws(' ',"
+					"   t.full_name, c.account_number, i.mt4_account_id))) > 0" : "true",
+					status ? "s.sync_status = $4 OR s.freshness = $4" : "true");
+}
+
 /* One row for each integration: state without token. */
 Datum
 wfx_mt4_status(PG_FUNCTION_ARGS)
@@ -545,26 +577,7 @@ wfx_mt4_status(PG_FUNCTION_ARGS)
 	pass_argument(&args, fcinfo, 2, TEXTOID);
 	pass_argument(&args, fcinfo, 3, TEXTOID);
 	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
-				   catalog_sql(catalog,
-							 "SELECT s.* FROM (SELECT i.id, t.id AS trader_id, t.full_name::text,"
-							 "   c.account_number::text, i.mt4_account_id::text,"
-							 "   coalesce(i.mt4_platform::text, 'mt4'), " PROVIDER ","
-							 "   i.sync_status::text AS sync_status,"
-							 "   {mt4_integrations.last_sync>i.last_sync},"
-							 "   {mt4_integrations.last_attempt>i.last_attempt},"
-							 "   CASE WHEN i.next_sync_at = '-infinity' THEN now()"
-							 "     ELSE {mt4_integrations.next_sync_at>i.next_sync_at} END,"
-							 "   i.last_error::text, i.error_code::text,"
-							 "   coalesce({mt4_integrations.consecutive_failures>i.consecutive_failures}, 0),"
-							 "   " FRESHNESS " AS freshness"
-							 "  FROM @mt4_integrations i"
-							 "  LEFT JOIN @trading_credentials c ON c.id = i.credential_id"
-							 "  LEFT JOIN @traders t ON t.id = " TRADER_OF_I
-							 " WHERE ($3 IS NULL OR i.id > $3)"
-							 "   AND ($5 IS NULL OR position(lower($5) IN lower(concat_ws(' ',"
-							 "     t.full_name, c.account_number, i.mt4_account_id))) > 0)) s"
-							 " WHERE $4 IS NULL OR s.sync_status = $4 OR s.freshness = $4"
-							 " ORDER BY s.id LIMIT $1"));
+				   catalog_sql(catalog, status_sql(fcinfo)));
 	return (Datum) 0;
 }
 

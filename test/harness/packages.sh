@@ -123,7 +123,7 @@ packages_of() {
 		demo-web.sh) echo libipc-run-perl nginx-light perl python3 ;;
 		fuzz.sh) echo clang ;;
 		bench.sh) echo curl libipc-run-perl libnginx-mod-http-echo libpq-dev nginx-light openssl perl python3 ;;
-		run.sh) echo curl iproute2 libipc-run-perl nginx-light openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
+		run.sh) echo chromium fonts-dejavu-core iproute2 libipc-run-perl nginx-light openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
 	esac
 }
 
