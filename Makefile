@@ -57,7 +57,7 @@ PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-clobbere
 SHLIB_LINK = $(shell pkg-config --libs libcurl json-c)
 
 # These goals find or install PostgreSQL themselves, or do without it.
-HARNESS_GOALS = bench demo demo-shell demo-web fuzz test test-versions unit valgrind
+HARNESS_GOALS = bench demo demo-shell demo-web fuzz static test test-versions unit valgrind
 
 ifneq ($(filter-out $(HARNESS_GOALS) tmp_check/%,$(or $(MAKECMDGOALS),all)),)
 PG_CONFIG ?= pg_config
@@ -104,6 +104,10 @@ bench:
 # Runs the tests, or those named, under valgrind and with assertions.
 valgrind:
 	@TESTS="$(TESTS)" bash test/harness/enter.sh valgrind.sh
+
+# Builds a library that needs nothing but libc: see docs/supabase-packaging.md.
+static:
+	@TESTS="$(TESTS)" bash test/harness/enter.sh static.sh
 
 # Runs all tests in Debian releases: make test-versions VERSIONS="15 17"
 test-versions:

@@ -327,7 +327,8 @@ check_origin(const char *text, const char *rest, size_t length, int flags, HttpT
 	url = curl_url();
 	if (url == NULL)
 		return reject(reason, "out of memory");
-	if (curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK)
+	/* which schemes libcurl knows depends on how it was built */
+	if (curl_url_set(url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
 		good = reject(reason, "the endpoint is not a valid URL");
 	else
 		good = read_target(url, flags & HTTP_PLAIN, target, reason);

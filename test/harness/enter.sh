@@ -5,7 +5,8 @@
 # Runs test/harness/SCRIPT with what it needs: the packages, a copy of the
 # working tree in a work directory, and a user that PostgreSQL accepts.
 # Whatever happens, the work directory and all that runs in it are gone
-# afterwards; of a failure the logs remain, in tmp_check/failed.
+# afterwards; of a failure the logs remain, in tmp_check/failed, and what a
+# script puts into $WORK/result, in tmp_check.
 #
 set -euo pipefail
 
@@ -83,13 +84,25 @@ stop_leftovers() {
 	done
 }
 
-# Leaves the logs where a developer looks for them.
-keep_logs() {
-	mkdir -p "$REPO/tmp_check/failed"
-	as_user tar -C "$WORK/log" -cf - . |
-		tar -C "$REPO/tmp_check/failed" --no-same-owner -xf -
+# Copies a directory of the work directory to where a developer looks for it.
+keep() {
+	local from=$1 to=$2
+
+	mkdir -p "$to"
+	as_user tar -C "$from" -cf - . | tar -C "$to" --no-same-owner -xf -
 	if ((EUID == 0)); then
 		chown -R --reference="$REPO" "$REPO/tmp_check"
+	fi
+}
+
+# Leaves what is of use afterwards: the logs of a failure, or what was made.
+keep_output() {
+	local status=$1
+
+	if ((status != 0)); then
+		keep "$WORK/log" "$REPO/tmp_check/failed"
+	elif [[ -d $WORK/result ]]; then
+		keep "$WORK/result" "$REPO/tmp_check"
 	fi
 }
 
@@ -101,7 +114,7 @@ clean_up() {
 	trap '' HUP INT TERM
 	if [[ -n $WORK ]]; then
 		stop_leftovers
-		((status == 0)) || keep_logs || true
+		keep_output "$status" || true
 		rm -rf "$WORK"
 	fi
 }

@@ -122,8 +122,12 @@ packages_of() {
 		demo.sh) echo python3 ;;
 		demo-web.sh) echo libipc-run-perl nginx-light perl python3 ;;
 		fuzz.sh) echo clang ;;
+		static.sh) echo binutils cmake dpkg-dev g++ iproute2 libipc-run-perl libssl-dev openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
 		bench.sh) echo curl libipc-run-perl libnginx-mod-http-echo libpq-dev nginx-light openssl perl python3 ;;
-		run.sh) echo chromium fonts-dejavu-core iproute2 libipc-run-perl nginx-light openssl perl "postgresql-$PG_MAJOR-cron" python3 ;;
+		run.sh)
+			echo chromium curl fonts-dejavu-core iproute2 libipc-run-perl nginx-light openssl perl \
+				"postgresql-$PG_MAJOR-cron" prometheus-sql-exporter python3 python3-yaml
+			;;
 	esac
 }
 

@@ -10,47 +10,18 @@ set -euo pipefail
 
 # shellcheck source=test/harness/lib.sh
 . test/harness/lib.sh
+# shellcheck source=test/harness/source.sh
+. test/harness/source.sh
 
 # A path with this name in it makes directories as the packages have them.
 readonly SERVER=$WORK/postgresql
 readonly REPORTS=$WORK/log/valgrind
 
-# Runs apt's programs with lists of their own, in which the sources are.
-private_apt() {
-	"$@" -o Dir::Etc::SourceList="$WORK/apt/sources.list" \
-		-o Dir::Etc::SourceParts=- -o Dir::State::Lists="$WORK/apt/lists" \
-		-o Dir::Cache="$WORK/apt/cache" -o APT::Sandbox::User=
-}
-
-# Unpacks the newest source that there is: a mirror need not have every one that
-# its list names.  Without the distribution's patches, which fix the directories.
-unpack_source() {
-	local version
-
-	cd "$WORK/apt"
-	for version in $(private_apt apt-cache showsrc "postgresql-$PG_MAJOR" |
-		sed -n 's/^Version: //p' | sort -Vru); do
-		if private_apt apt-get -q source --download-only "postgresql-$PG_MAJOR=$version" >"$WORK/log/source" 2>&1; then
-			quietly dpkg-source --no-check --skip-patches -x ./*.dsc postgresql
-			cd "$OLDPWD"
-			return
-		fi
-	done
-	tail -n 5 "$WORK/log/source"
-	die "no source of PostgreSQL $PG_MAJOR can be fetched"
-}
-
-fetch_source() {
-	mkdir -p "$WORK/apt/lists/partial" "$WORK/apt/cache/archives/partial"
-	# shellcheck disable=SC2016
-	apt-get indextargets --format 'deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)' \
-		'Created-By: Packages' | sort -u >"$WORK/apt/sources.list"
-	quietly private_apt apt-get -q update
-	unpack_source
-}
-
+# Without the distribution's patches, which fix the directories.
 build_server() {
-	cd "$WORK/apt/postgresql"
+	list_sources
+	unpack_source "postgresql-$PG_MAJOR" --skip-patches
+	cd "$SOURCES/postgresql-$PG_MAJOR"
 	quietly ./configure --prefix="$SERVER" --enable-cassert --enable-debug \
 		--enable-tap-tests --without-readline --without-zlib --without-icu \
 		CPPFLAGS=-DUSE_VALGRIND CFLAGS=-Og
@@ -92,7 +63,6 @@ main() {
 	local status=0
 
 	note "building PostgreSQL $PG_MAJOR with assertions"
-	fetch_source
 	build_server
 	wrap_server
 	mkdir "$REPORTS"
