@@ -1799,7 +1799,8 @@ AS $fn$
     -- Every sync updates one row of performance_data and one of
     -- mt4_integrations.  Room left in the page lets the new version stay
     -- there (HOT): no index is touched, and the space is used again without
-    -- waiting for a vacuum.
+    -- waiting for a vacuum.  Half of it is left, since wfx_mt4_sync_all()
+    -- writes every row before any old version can go.
     VALUES
     ('traders', '{id}'::text[], '', NULL,
      'Participants; leaderboards show the approved ones.'),
@@ -1807,9 +1808,9 @@ AS $fn$
      'Logins of trading accounts.'),
     ('credential_assignments', '{id}', '', NULL,
      'Who has which credential; the latest assignment of a credential counts.'),
-    ('performance_data', NULL, 'WITH (fillfactor = 80)', NULL,
+    ('performance_data', NULL, 'WITH (fillfactor = 50)', NULL,
      'Latest numbers of each trader, written by the sync.'),
-    ('mt4_integrations', '{id}', 'WITH (fillfactor = 80)', NULL,
+    ('mt4_integrations', '{id}', 'WITH (fillfactor = 50)', NULL,
      'Linked MT4 and MT5 accounts, and the state of their sync.'),
     ('sync_history', NULL, '', NULL,
      'One row for each sync, of any kind of integration.'),
@@ -2126,6 +2127,8 @@ AS $fn$
      'credential_id, assigned_at NULLS FIRST, id'),
     ('credential_assignments', '{trader_id}', false, NULL, NULL),
     ('performance_data', '{trader_id}', true, NULL, NULL),
+    ('performance_data', '{profit_percentage,achieved_at,trader_id}', false, NULL,
+     'profit_percentage DESC, achieved_at, trader_id'),
     ('mt4_integrations', '{credential_id}', false, NULL, NULL),
     ('mt4_integrations', '{paused_until}', false, '(paused_until IS NOT NULL)', NULL),
     ('sync_history', '{integration_id,synced_at}', false, NULL,
@@ -2819,22 +2822,36 @@ BEGIN
             profit_percentage numeric)
         LANGUAGE sql STABLE SECURITY INVOKER
         SET search_path = pg_catalog, pg_temp
+        SET enable_sort = off
+        SET enable_hashjoin = off
+        SET enable_mergejoin = off
         $q$, app);
+    -- NaN and infinity would come first.  Hence two parts, of which the first
+    -- comes in the order of an index, once the planner is kept from sorting:
+    -- it does not know how few rows are wanted.
     query := format($q$
-    SELECT t.id,
-           t.full_name::text,
-           p.starting_balance::numeric,
-           p.current_balance::numeric,
-           p.profit_percentage::numeric
-      FROM %1$s.performance_data p
-           JOIN %1$s.traders t ON t.id = p.trader_id
-     WHERE t.is_approved
-     -- NaN and infinity would come first.
-     ORDER BY CASE WHEN p.profit_percentage > '-Infinity'
-                    AND p.profit_percentage < 'Infinity'
-                   THEN p.profit_percentage END DESC NULLS LAST,
-              p.achieved_at,
-              t.id
+    SELECT b.id, b.trader_name, b.starting_balance, b.current_balance, b.profit_percentage
+      FROM ((SELECT t.id, t.full_name::text AS trader_name, p.starting_balance::numeric,
+                    p.current_balance::numeric, p.profit_percentage::numeric,
+                    p.achieved_at, false AS is_last
+               FROM %1$s.performance_data p
+                    JOIN %1$s.traders t ON t.id = p.trader_id AND t.is_approved
+              WHERE p.profit_percentage > '-Infinity'
+                AND p.profit_percentage < 'Infinity'
+              ORDER BY p.profit_percentage DESC, p.achieved_at, p.trader_id
+              LIMIT get_leaderboard.limit_count)
+            UNION ALL
+            (SELECT t.id, t.full_name::text, p.starting_balance::numeric,
+                    p.current_balance::numeric, p.profit_percentage::numeric,
+                    p.achieved_at, true
+               FROM %1$s.performance_data p
+                    JOIN %1$s.traders t ON t.id = p.trader_id AND t.is_approved
+              WHERE p.profit_percentage IS NULL
+                 OR p.profit_percentage IN ('NaN', 'Infinity', '-Infinity')
+              ORDER BY p.achieved_at, p.trader_id
+              LIMIT get_leaderboard.limit_count)) AS b
+     ORDER BY b.is_last, CASE WHEN NOT b.is_last THEN b.profit_percentage END DESC,
+              b.achieved_at, b.id
      LIMIT get_leaderboard.limit_count
         $q$, app);
     IF trusted AND cardinality(owners) = 1 THEN

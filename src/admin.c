@@ -567,7 +567,7 @@ Datum
 wfx_mt4_status(PG_FUNCTION_ARGS)
 {
 	Catalog	   *catalog = catalog_open();
-	DbArgs		args = {0};
+	DbArgs		args = {.in_order = true};
 
 	check_limit(fcinfo, 0);
 	pass_argument(&args, fcinfo, 0, INT4OID);
@@ -631,7 +631,7 @@ Datum
 wfx_mt4_credentials(PG_FUNCTION_ARGS)
 {
 	Catalog	   *catalog = catalog_open();
-	DbArgs		args = {0};
+	DbArgs		args = {.in_order = true};
 
 	pass_page(&args, fcinfo);
 	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_CREDENTIALS), &args,
@@ -661,7 +661,7 @@ Datum
 wfx_mt4_traders(PG_FUNCTION_ARGS)
 {
 	Catalog	   *catalog = catalog_open();
-	DbArgs		args = {0};
+	DbArgs		args = {.in_order = true};
 
 	pass_page(&args, fcinfo);
 	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_TRADERS), &args,
@@ -677,12 +677,35 @@ wfx_mt4_traders(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* The board: approved traders, the best first. */
+/* Approved traders with a row p for which a condition holds, in that order; $1 says how many. */
+#define BOARD_PART(profit, condition, order) \
+	"(SELECT " profit " AS profit, {performance_data.achieved_at>p.achieved_at} AS achieved_at," \
+	"   p.trader_id, t.full_name::text AS full_name," \
+	"   p.starting_balance::numeric, p.current_balance::numeric," \
+	"   p.equity::numeric, p.profit_percentage::numeric," \
+	"   p.profit_amount::numeric, p.max_drawdown_percentage::numeric," \
+	"   p.currency::text, {performance_data.observed_at>p.observed_at} AS observed_at" \
+	"  FROM @performance_data p" \
+	"  JOIN @traders t ON t.id = p.trader_id AND t.is_approved" \
+	" WHERE " condition " ORDER BY " order "p.achieved_at, p.trader_id LIMIT $1)"
+
+/*
+ * The best first.  NaN and infinity would come first, and nothing after them: these
+ * few are looked for by themselves, so that the others come in the order of an index.
+ */
+#define BOARD \
+	BOARD_PART("p.profit_percentage::numeric", \
+			   "p.profit_percentage > '-Infinity' AND p.profit_percentage < 'Infinity'", \
+			   "p.profit_percentage DESC, ") " UNION ALL " \
+	BOARD_PART("NULL", \
+			   "p.profit_percentage IS NULL OR p.profit_percentage IN ('NaN', 'Infinity', '-Infinity')", "")
+
+/* The board: approved traders. */
 Datum
 wfx_mt4_leaderboard(PG_FUNCTION_ARGS)
 {
 	Catalog	   *catalog = catalog_open();
-	DbArgs		args = {0};
+	DbArgs		args = {.in_order = true};
 
 	check_limit(fcinfo, 0);
 	pass_argument(&args, fcinfo, 0, INT4OID);
@@ -694,21 +717,10 @@ wfx_mt4_leaderboard(PG_FUNCTION_ARGS)
 							 "   b.current_balance, b.equity, b.profit_percentage, b.profit_amount,"
 							 "   b.max_drawdown_percentage, b.currency, b.observed_at,"
 							 "   " FRESHNESS
-							 "  FROM (SELECT rank() OVER (ORDER BY f.profit DESC NULLS LAST,"
-							 "          {performance_data.achieved_at>p.achieved_at} NULLS LAST) AS place,"
-							 "     f.profit, {performance_data.achieved_at>p.achieved_at} AS achieved_at,"
-							 "     t.id AS trader_id, t.full_name::text AS full_name,"
-							 "     p.starting_balance::numeric, p.current_balance::numeric,"
-							 "     p.equity::numeric, p.profit_percentage::numeric,"
-							 "     p.profit_amount::numeric, p.max_drawdown_percentage::numeric,"
-							 "     p.currency::text,"
-							 "     {performance_data.observed_at>p.observed_at} AS observed_at"
-							 "    FROM @performance_data p"
-							 "    JOIN @traders t ON t.id = p.trader_id AND t.is_approved"
-							 "    CROSS JOIN LATERAL (SELECT CASE WHEN p.profit_percentage > '-Infinity'"
-							 "      AND p.profit_percentage < 'Infinity' THEN p.profit_percentage END"
-							 "      AS profit) f"
-							 "    ORDER BY f.profit DESC NULLS LAST, achieved_at NULLS LAST, t.id"
+							 "  FROM (SELECT rank() OVER (ORDER BY u.profit DESC NULLS LAST,"
+							 "          u.achieved_at NULLS LAST) AS place, u.*"
+							 "    FROM (" BOARD ") u"
+							 "    ORDER BY u.profit DESC NULLS LAST, u.achieved_at NULLS LAST, u.trader_id"
 							 "    LIMIT $1) b"
 							 "  JOIN @traders t ON t.id = b.trader_id"
 							 "  LEFT JOIN @mt4_integrations i ON i.id = " NEWEST_OF_T

@@ -267,16 +267,23 @@ find_plan(DbArgs *args, const char *sql)
 /*
  * Locks the tables of a plan, and plans where that has not been done or does not hold
  * any more.  What is kept must suit tables that have grown since, so rows are found
- * by their keys whatever the size.
+ * by their keys whatever the size.  Of what comes in the order of an index only the
+ * first rows are wanted, which the planner cannot know of a parameter.
  */
 static void
-make_plan(SPIPlanPtr plan, bool kept)
+make_plan(SPIPlanPtr plan, bool kept, bool in_order)
 {
 	int			nest_level = NewGUCNestLevel();
 	int			generation = source_of(plan)->generation;
 
 	if (kept)
 		set_locally("enable_seqscan", "off");
+	if (in_order)
+	{
+		set_locally("enable_sort", "off");
+		set_locally("enable_hashjoin", "off");
+		set_locally("enable_mergejoin", "off");
+	}
 	trust_guard(true);
 	PG_TRY();
 	{
@@ -307,7 +314,7 @@ plan_of(DbArgs *args, const char *sql)
 
 	for (int i = 0; i < MAX_ATTEMPTS; i++)
 	{
-		make_plan(plan, kept);
+		make_plan(plan, kept, args->in_order);
 		if (source_of(plan)->is_valid && (source_of(plan)->gplan == NULL || source_of(plan)->gplan->is_valid))
 			return plan;
 		CHECK_FOR_INTERRUPTS();

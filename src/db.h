@@ -26,6 +26,7 @@ typedef struct DbRows
 typedef struct DbArgs
 {
 	bool		kept;			/* the plan is kept for the next time; see db_query() */
+	bool		in_order;		/* rows come in the order of an index, and only the first are wanted */
 	int			n;
 	Oid			types[DB_MAX_ARGS];
 	Datum		values[DB_MAX_ARGS];

@@ -120,7 +120,7 @@ struct HttpPool
 	int64_t		expire_us;		/* when overdue requests are looked for */
 	int			in_flight;
 	int			max_in_flight;
-	bool		delayed;		/* a queued job waits for its time */
+	int			delay_ms;		/* until more may be started anyway, 0: nothing to wait for */
 	Origins		origins;
 	Slot	   *free_slots;
 	Slot	   *active;
@@ -1174,8 +1174,8 @@ http_pool_timeout(const HttpPool *pool)
 	}
 	if (pool->active != NULL && (left < 0 || left > OVERDUE_US / 1000))
 		left = OVERDUE_US / 1000;
-	if (pool->delayed && (left < 0 || left > LATER_US / 1000))
-		left = LATER_US / 1000;
+	if (pool->delay_ms > 0 && (left < 0 || left > pool->delay_ms))
+		left = pool->delay_ms;
 	return (long) left;
 }
 
@@ -1348,6 +1348,14 @@ start_next(HttpPool *pool, Origin *origin, int64_t now)
 	return true;
 }
 
+/* Notes that more may be started in that many milliseconds, whatever happens till then. */
+static void
+note_delay(HttpPool *pool, int milliseconds)
+{
+	if (pool->delay_ms == 0 || pool->delay_ms > milliseconds)
+		pool->delay_ms = milliseconds;
+}
+
 /* Starts one request of the first origin that waits, if that may be; false without memory. */
 static bool
 start_one(HttpPool *pool, int64_t now, bool *started)
@@ -1359,8 +1367,8 @@ start_one(HttpPool *pool, int64_t now, bool *started)
 								pool->max_in_flight - pool->in_flight, now);
 	if (*started)
 		good = start_next(pool, origin, now);
-	else if (origin->first != NULL && origin->first->not_before_us > now)
-		pool->delayed = true;
+	else
+		note_delay(pool, origin_patience(origin, now));
 	origins_rotate(&pool->origins);
 	return good;
 }
@@ -1373,7 +1381,7 @@ start_requests(HttpPool *pool, int *n)
 	int			in_vain = 0;
 
 	*n = 0;
-	pool->delayed = false;
+	pool->delay_ms = 0;
 	/* what is refused at once has to be read before more is */
 	while (pool->in_flight < pool->max_in_flight && pool->done == NULL &&
 		   in_vain < pool->origins.n_waiting)
@@ -1574,7 +1582,12 @@ complete(HttpPool *pool, CURL *easy, CURLcode rc)
 	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &slot);
 	slot->response.failure = classify(slot, rc);
 	if (slot->response.failure == HTTP_DONE)
+	{
+		int64_t		now = http_clock();
+
+		origin_answers(slot->origin, now - slot->response.sent_us, now);
 		read_answer(slot);
+	}
 	else
 		explain(slot, rc);
 	curl_multi_remove_handle(pool->multi, easy);

@@ -9,6 +9,9 @@
  * is room for, with one for each connection that is to be opened.  Whether connections
  * can be shared shows with the second request: it goes where the first one is, or it
  * opens another.
+ *
+ * More requests at once than keep us busy cost more and gain nothing: so many are of
+ * use as could be sent, one after the other, while one is answered.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +27,28 @@
  * the limit of each.
  */
 #define MAX_UNSENT		512
+
+/*
+ * What a connection is taken to carry at first.  If it is more, libcurl puts requests
+ * that should have opened others there; if it is less, it opens as many too many.
+ */
+#define FIRST_STREAMS	10
+
+/* Therefore not more of them at a time. */
+#define MAX_OPENING		32
+
+/*
+ * So many requests may always be in flight, and else one for each so many microseconds
+ * that an answer takes: what a request costs us at least.
+ */
+#define FEW_IN_FLIGHT	64
+#define COST_US			25
+
+/* Until then it is doubled with each millisecond; afterwards there is no limit. */
+#define RAMP_US			INT64_C(16000)
+
+/* How many answers the fastest is taken of. */
+#define COUNTED			1000
 
 /* How long it is waited for what connections can carry. */
 #define UNKNOWN_US		INT64_C(2000000)
@@ -94,7 +119,7 @@ origins_find(Origins *origins, const HttpTarget *target)
 		return NULL;
 	origin->target = *target;
 	origin->last = &origin->first;
-	origin->max_streams = ORIGIN_MAX_STREAMS;
+	origin->max_streams = FIRST_STREAMS;
 	/* without TLS nothing is negotiated */
 	origin->sharing = target->https && origins->http2 ? SHARING_UNKNOWN : SHARING_NONE;
 	origin->next = *bucket;
@@ -193,10 +218,34 @@ may_connect(const Origin *origin, int free, int64_t now_us)
 			return true;
 		case SHARING_STREAMS:
 			/* as many new connections as those that wait will fill */
-			return has_room(origin) || origin->opening * origin->max_streams < wanted;
+			return has_room(origin) ||
+				(origin->opening < MAX_OPENING && origin->opening * origin->max_streams < wanted);
 		default:
 			return origin->in_flight < 2 || now_us - origin->unknown_us > UNKNOWN_US;
 	}
+}
+
+/*
+ * How many requests in flight are of use.  Before the first answer that is not known:
+ * then twice as many with each millisecond.
+ */
+static int64_t
+useful_in_flight(const Origin *origin, int64_t now_us)
+{
+	int64_t		waited_us = origin->in_flight > 0 ? now_us - origin->heard_us : 0;
+	int64_t		latency_us = waited_us > origin->fastest_us ? waited_us : origin->fastest_us;
+	int64_t		useful = latency_us / COST_US;
+
+	if (origin->fastest_us == 0)
+		useful = waited_us < RAMP_US ? (int64_t) FEW_IN_FLIGHT << (waited_us / 1000) : INT64_MAX;
+	return useful > FEW_IN_FLIGHT ? useful : FEW_IN_FLIGHT;
+}
+
+/* After how many milliseconds more may be started although nothing has happened. */
+int
+origin_patience(const Origin *origin, int64_t now_us)
+{
+	return origin->fastest_us == 0 && now_us - origin->heard_us < RAMP_US ? 1 : 20;
 }
 
 /*
@@ -210,6 +259,8 @@ origin_may_start(const Origin *origin, int max_in_flight, int free, int64_t now_
 		return false;
 	if (max_in_flight > 0 && origin->in_flight >= max_in_flight)
 		return false;
+	if (origin->in_flight >= useful_in_flight(origin, now_us))
+		return false;
 	if (origin->target.https && origin->unsent >= MAX_UNSENT)
 		return false;
 	return (origin->resolving == 0 || origin_is_resolved(origin, now_us)) && may_connect(origin, free, now_us);
@@ -220,7 +271,7 @@ void
 origin_start(Origin *origin, OriginShare *share, int64_t now_us)
 {
 	if (origin->in_flight == 0)
-		origin->unknown_us = now_us;
+		origin->unknown_us = origin->heard_us = now_us;
 	share->port = 0;
 	share->sent = false;
 	origin->unsent++;
@@ -314,6 +365,23 @@ origin_ends(Origin *origin, OriginShare *share)
 		origin->unsent--;
 	origin->opening -= share->opening;
 	origin->in_flight--;
+}
+
+/* An answer has come, so many microseconds after its request was started. */
+void
+origin_answers(Origin *origin, int64_t latency_us, int64_t now_us)
+{
+	if (latency_us < 1)
+		latency_us = 1;
+	origin->heard_us = now_us;
+	if (origin->n_counted == 0 || latency_us < origin->next_fastest_us)
+		origin->next_fastest_us = latency_us;
+	if (origin->fastest_us == 0 || latency_us < origin->fastest_us)
+		origin->fastest_us = latency_us;
+	if (++origin->n_counted < COUNTED)
+		return;
+	origin->fastest_us = origin->next_fastest_us;
+	origin->n_counted = 0;
 }
 
 /* The connection with that local port is closed. */

@@ -52,6 +52,11 @@ typedef struct Origin
 	int			n_jobs;
 	int			in_flight;
 
+	int64_t		heard_us;		/* last answer, or when it was begun to wait for one */
+	int64_t		fastest_us;		/* of recent answers, 0: none yet */
+	int64_t		next_fastest_us;	/* of those that are being counted */
+	int			n_counted;
+
 	int			resolving;		/* started, address not known yet */
 	int64_t		resolved_us;	/* when an address was last known, 0: never */
 	int64_t		dns_failed_us;	/* when it was last known not to resolve */
@@ -96,8 +101,10 @@ extern bool origin_is_resolved(const Origin *origin, int64_t now_us);
 extern bool origin_may_start(const Origin *origin, int max_in_flight, int free, int64_t now_us);
 extern void origin_start(Origin *origin, OriginShare *share, int64_t now_us);
 extern void origin_opens(Origin *origin);
+extern int	origin_patience(const Origin *origin, int64_t now_us);
 extern bool origin_sends(Origin *origin, OriginShare *share, int port);
 extern void origin_ends(Origin *origin, OriginShare *share);
+extern void origin_answers(Origin *origin, int64_t latency_us, int64_t now_us);
 extern void origin_closes(Origin *origin, int port);
 
 #endif							/* WFX_MT4_ORIGIN_H */

@@ -118,6 +118,8 @@ scenario(const char *name, int streams, int requests, int in_flight)
 	start_server(streams);
 	origin = make_origin(name, true);
 	origin->resolved_us = 1;
+	/* so slow that any number of requests is of use */
+	origin->fastest_us = 1000000;
 	add_jobs(origin, requests);
 	run(origin, in_flight);
 	printf("# %s: %d connections, at most %d at once, %d streams\n", name, server.n_connections,
@@ -197,6 +199,39 @@ test_unknown(void)
 	tap_ok(make_origin("https://old:443", true)->sharing == SHARING_NONE, "nor without HTTP/2");
 }
 
+/* More requests at once than an answer takes time for are of no use. */
+static void
+test_latency(void)
+{
+	Origin	   *origin;
+	OriginShare share;
+	int			n = 0;
+
+	start_server(100);
+	origin = make_origin("http://fast:80", false);
+	origin->resolved_us = 1;
+	add_jobs(origin, 5000);
+	for (; origin_may_start(origin, 0, 5000, 1); n++)
+		origin_start(origin, &share, 1);
+	tap_ok(n == 64, "a few at first");
+	tap_ok(origin_may_start(origin, 0, 5000, 2001), "twice as many after a millisecond");
+	for (; origin_may_start(origin, 0, 5000, 5001); n++)
+		origin_start(origin, &share, 5001);
+	tap_ok(n == 64 * 32, "and so on");
+	tap_ok(origin_patience(origin, 5001) == 1, "which is soon");
+	origin_answers(origin, 50000, 51000);
+	tap_ok(!origin_may_start(origin, 0, 5000, 51000), "an answer after 50 ms: 2,000 will do");
+	while (origin->in_flight > 100)
+		origin_ends(origin, &share);
+	for (int i = 0; i < 2000; i++)
+		origin_answers(origin, 500, 60000);
+	tap_ok(!origin_may_start(origin, 0, 5000, 60000), "answers after 0.5 ms: 64 will do");
+	tap_ok(origin_may_start(origin, 0, 5000, 160000), "unless none comes any more");
+	for (int i = 0; i < 2000; i++)
+		origin_answers(origin, 1000000, 1060000);
+	tap_ok(origin_may_start(origin, 0, 5000, 1060000), "answers after a second: as many as there may be");
+}
+
 /* Those that wait have their turns, whichever was first. */
 static void
 test_turns(void)
@@ -231,6 +266,7 @@ main(void)
 	test_connections();
 	test_recovery();
 	test_unknown();
+	test_latency();
 	test_turns();
 	return tap_end();
 }
