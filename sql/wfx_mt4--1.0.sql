@@ -2825,6 +2825,8 @@ BEGIN
         SET enable_sort = off
         SET enable_hashjoin = off
         SET enable_mergejoin = off
+        SET max_parallel_workers_per_gather = 0
+        SET jit = off
         $q$, app);
     -- NaN and infinity would come first.  Hence two parts, of which the first
     -- comes in the order of an index, once the planner is kept from sorting:

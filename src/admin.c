@@ -530,36 +530,39 @@ wfx_mt4_assign_credential(PG_FUNCTION_ARGS)
 	"    AND right(e.host, length(h.pattern) - 1) = lower(substr(h.pattern, 2))" \
 	"  ORDER BY length(h.pattern) DESC, q.builtin LIMIT 1), 'bridge')"
 
+/* The credential in c and the trader in t of row i. */
+#define WHOSE \
+	"  LEFT JOIN @trading_credentials c ON c.id = i.credential_id" \
+	"  LEFT JOIN @traders t ON t.id = " TRADER_OF_I
+
 /*
- * The query of wfx_mt4_status().  It has only the conditions that were asked for, and
- * joins only the rows of the page where the page does not depend on what is joined.
+ * The query of wfx_mt4_status().  The page is chosen first, in the order of ids and by
+ * the conditions that were asked for; the rest is done for its rows alone.
  */
 static char *
 status_sql(FunctionCallInfo fcinfo)
 {
-	bool		status = !PG_ARGISNULL(2);
 	bool		search = !PG_ARGISNULL(3);
 
-	return psprintf("SELECT s.* FROM (SELECT i.id, t.id AS trader_id, t.full_name::text,"
+	return psprintf("SELECT i.id, t.id, t.full_name::text,"
 					"   c.account_number::text, i.mt4_account_id::text,"
 					"   coalesce(i.mt4_platform::text, 'mt4'), " PROVIDER ","
-					"   i.sync_status::text AS sync_status,"
+					"   i.sync_status::text,"
 					"   {mt4_integrations.last_sync>i.last_sync},"
 					"   {mt4_integrations.last_attempt>i.last_attempt},"
 					"   CASE WHEN i.next_sync_at = '-infinity' THEN now()"
 					"     ELSE {mt4_integrations.next_sync_at>i.next_sync_at} END,"
 					"   i.last_error::text, i.error_code::text,"
 					"   coalesce({mt4_integrations.consecutive_failures>i.consecutive_failures}, 0),"
-					"   " FRESHNESS " AS freshness"
-					"  FROM (SELECT * FROM @mt4_integrations n WHERE %s%s) i"
-					"  LEFT JOIN @trading_credentials c ON c.id = i.credential_id"
-					"  LEFT JOIN @traders t ON t.id = " TRADER_OF_I
-					" WHERE %s) s WHERE %s ORDER BY s.id LIMIT $1",
-					PG_ARGISNULL(1) ? "true" : "n.id > $3",
-					status || search ? "" : " ORDER BY n.id LIMIT $1",
+					"   " FRESHNESS
+					"  FROM (SELECT i.* FROM @mt4_integrations i %s"
+					"     WHERE %s AND %s AND %s ORDER BY i.id LIMIT $1) i" WHOSE
+					" ORDER BY i.id",
+					search ? WHOSE : "",
+					PG_ARGISNULL(1) ? "true" : "i.id > $3",
+					PG_ARGISNULL(2) ? "true" : "(i.sync_status::text = $4 OR " FRESHNESS " = $4)",
 					search ? "position(lower($5) IN lower(concat_ws(' ',"
-					"   t.full_name, c.account_number, i.mt4_account_id))) > 0" : "true",
-					status ? "s.sync_status = $4 OR s.freshness = $4" : "true");
+					"   t.full_name, c.account_number, i.mt4_account_id))) > 0" : "true");
 }
 
 /* One row for each integration: state without token. */
@@ -567,7 +570,9 @@ Datum
 wfx_mt4_status(PG_FUNCTION_ARGS)
 {
 	Catalog	   *catalog = catalog_open();
-	DbArgs		args = {.in_order = true};
+	/* a search looks at every row */
+	bool		in_order = PG_ARGISNULL(3);
+	DbArgs		args = {.kept = in_order, .in_order = in_order};
 
 	check_limit(fcinfo, 0);
 	pass_argument(&args, fcinfo, 0, INT4OID);
@@ -631,7 +636,7 @@ Datum
 wfx_mt4_credentials(PG_FUNCTION_ARGS)
 {
 	Catalog	   *catalog = catalog_open();
-	DbArgs		args = {.in_order = true};
+	DbArgs		args = {.kept = true, .in_order = true};
 
 	pass_page(&args, fcinfo);
 	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_CREDENTIALS), &args,
@@ -661,7 +666,7 @@ Datum
 wfx_mt4_traders(PG_FUNCTION_ARGS)
 {
 	Catalog	   *catalog = catalog_open();
-	DbArgs		args = {.in_order = true};
+	DbArgs		args = {.kept = true, .in_order = true};
 
 	pass_page(&args, fcinfo);
 	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_TRADERS), &args,
@@ -680,7 +685,7 @@ wfx_mt4_traders(PG_FUNCTION_ARGS)
 /* Approved traders with a row p for which a condition holds, in that order; $1 says how many. */
 #define BOARD_PART(profit, condition, order) \
 	"(SELECT " profit " AS profit, {performance_data.achieved_at>p.achieved_at} AS achieved_at," \
-	"   p.trader_id, t.full_name::text AS full_name," \
+	"   p.trader_id AS id, t.full_name::text AS full_name," \
 	"   p.starting_balance::numeric, p.current_balance::numeric," \
 	"   p.equity::numeric, p.profit_percentage::numeric," \
 	"   p.profit_amount::numeric, p.max_drawdown_percentage::numeric," \
@@ -705,7 +710,7 @@ Datum
 wfx_mt4_leaderboard(PG_FUNCTION_ARGS)
 {
 	Catalog	   *catalog = catalog_open();
-	DbArgs		args = {.in_order = true};
+	DbArgs		args = {.kept = true, .in_order = true};
 
 	check_limit(fcinfo, 0);
 	pass_argument(&args, fcinfo, 0, INT4OID);
@@ -713,18 +718,17 @@ wfx_mt4_leaderboard(PG_FUNCTION_ARGS)
 		   DirectFunctionCall1(int4_numeric, Int32GetDatum(wfx_poll_interval)), false);
 	db_return_rows(fcinfo, catalog_owner(catalog, TABLE_PERFORMANCE), &args,
 				   catalog_sql(catalog,
-							 "SELECT b.place, b.trader_id, b.full_name, b.starting_balance,"
-							 "   b.current_balance, b.equity, b.profit_percentage, b.profit_amount,"
-							 "   b.max_drawdown_percentage, b.currency, b.observed_at,"
+							 "SELECT t.place, t.id, t.full_name, t.starting_balance,"
+							 "   t.current_balance, t.equity, t.profit_percentage, t.profit_amount,"
+							 "   t.max_drawdown_percentage, t.currency, t.observed_at,"
 							 "   " FRESHNESS
 							 "  FROM (SELECT rank() OVER (ORDER BY u.profit DESC NULLS LAST,"
 							 "          u.achieved_at NULLS LAST) AS place, u.*"
 							 "    FROM (" BOARD ") u"
-							 "    ORDER BY u.profit DESC NULLS LAST, u.achieved_at NULLS LAST, u.trader_id"
-							 "    LIMIT $1) b"
-							 "  JOIN @traders t ON t.id = b.trader_id"
+							 "    ORDER BY u.profit DESC NULLS LAST, u.achieved_at NULLS LAST, u.id"
+							 "    LIMIT $1) t"
 							 "  LEFT JOIN @mt4_integrations i ON i.id = " NEWEST_OF_T
-							 " ORDER BY b.place, b.trader_id"));
+							 " ORDER BY t.place, t.id"));
 	return (Datum) 0;
 }
 
@@ -761,7 +765,7 @@ wfx_mt4_recent_syncs(PG_FUNCTION_ARGS)
 {
 	Catalog	   *catalog = catalog_open();
 	bool		all = PG_ARGISNULL(0);
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 
 	check_limit(fcinfo, 1);
 	pass_argument(&args, fcinfo, 1, INT4OID);

@@ -28,7 +28,7 @@ $test->sql('VACUUM ANALYZE');
 my $middle = $test->sql("SELECT id FROM mt4_integrations ORDER BY id OFFSET $TRADERS / 2 LIMIT 1");
 
 # Milliseconds of each of a number of calls in a session that has made some already.
-sub times
+sub took
 {
 	my ($query, $calls) = @_;
 	my $session = $test->session;
@@ -61,7 +61,7 @@ foreach my $call (
 	[ 'wfx_mt4_summary()', 10 ])
 {
 	my ($query, $calls) = @$call;
-	my @ms = times($query, $calls);
+	my @ms = took($query, $calls);
 	Bench::row("`$query`" =~ s/'[0-9a-f-]{36}'/(an id in the middle)/r, map { sprintf '%.2f', $_ } $ms[ @ms / 2 ], $ms[ 0.95 * @ms ]);
 }
 Bench::say('');
