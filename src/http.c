@@ -1253,10 +1253,12 @@ static bool
 set_request(Slot *slot, const char *url)
 {
 	bool		https = slot->origin->target.https && slot->pool->options.http2;
+	/* one that is to open a connection does not wait for room on others */
+	bool		wait = https && (!slot->share.opening || slot->origin->n_connections == 0);
 
 	return curl_easy_setopt(slot->easy, CURLOPT_URL, url) == CURLE_OK &&
 		curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, slot->headers.list) == CURLE_OK &&
-		curl_easy_setopt(slot->easy, CURLOPT_PIPEWAIT, (long) https) == CURLE_OK &&
+		curl_easy_setopt(slot->easy, CURLOPT_PIPEWAIT, (long) wait) == CURLE_OK &&
 		curl_easy_setopt(slot->easy, CURLOPT_HTTP_VERSION,
 						 https ? (long) CURL_HTTP_VERSION_2TLS : (long) CURL_HTTP_VERSION_1_1) == CURLE_OK;
 }
@@ -1269,27 +1271,22 @@ static void
 send_request(HttpPool *pool, Slot *slot, const char *url)
 {
 	Origin	   *origin = slot->origin;
-	CURLMcode	rc;
+	CURLMcode	rc = CURLM_OUT_OF_MEMORY;
 
-	if (!set_request(slot, url))
-	{
-		wipe_headers(&slot->headers);
-		refuse(slot, HTTP_NO_MEMORY, "out of memory");
-		return;
-	}
 	slot->response.sent_us = http_clock();
-	slot->resolving = !origin_is_resolved(origin, slot->response.sent_us);
-	origin->resolving += slot->resolving;
-	rc = curl_multi_add_handle(pool->multi, slot->easy);
+	origin_start(origin, &slot->share, slot->response.sent_us);
+	if (set_request(slot, url))
+		rc = curl_multi_add_handle(pool->multi, slot->easy);
 	if (rc != CURLM_OK)
 	{
-		origin->resolving -= slot->resolving;
+		origin_ends(origin, &slot->share);
 		wipe_headers(&slot->headers);
 		refuse(slot, HTTP_NO_MEMORY, curl_multi_strerror(rc));
 		return;
 	}
+	slot->resolving = !origin_is_resolved(origin, slot->response.sent_us);
+	origin->resolving += slot->resolving;
 	pool->in_flight++;
-	origin_start(origin, &slot->share, slot->response.sent_us);
 	slot->prev_active = NULL;
 	slot->next_active = pool->active;
 	if (pool->active != NULL)

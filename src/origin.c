@@ -5,7 +5,8 @@
  *
  * libcurl opens a connection for each request that finds no room on one that there
  * is, and does not wait for those that are being opened: of 1,000 requests to an HTTP/2
- * server most would get a connection of their own.  So no more are started than there
+ * server most would get a connection of their own.  Newer versions let them wait instead,
+ * also where another connection would help.  So no more are started than there
  * is room for, with one for each connection that is to be opened.  Whether connections
  * can be shared shows with the second request: it goes where the first one is, or it
  * opens another.
@@ -49,6 +50,9 @@
 
 /* How many answers the fastest is taken of. */
 #define COUNTED			1000
+
+/* What is sent is sent at once, unless there is no room. */
+#define STUCK_US		INT64_C(50000)
 
 /* How long it is waited for what connections can carry. */
 #define UNKNOWN_US		INT64_C(2000000)
@@ -200,7 +204,48 @@ origin_is_resolved(const Origin *origin, int64_t now_us)
 static bool
 has_room(const Origin *origin)
 {
-	return origin->in_flight - origin->opening < origin->n_connections * origin->max_streams;
+	return !origin->stuck &&
+		origin->in_flight - origin->opening < origin->n_connections * origin->max_streams;
+}
+
+/* What the connection with the most requests has. */
+static int
+fullest(const Origin *origin)
+{
+	int			most = 0;
+
+	for (int i = 0; i < origin->n_connections; i++)
+	{
+		if (origin->connections[i].streams > most)
+			most = origin->connections[i].streams;
+	}
+	return most;
+}
+
+/* There is no room although there should have been: connections carry less. */
+static void
+learn_limit(Origin *origin)
+{
+	int			most = fullest(origin);
+
+	if (most > 0 && most < origin->max_streams)
+		origin->max_streams = most;
+}
+
+/* Looks, once before others are started, whether requests have found no room. */
+static void
+note_stuck(Origin *origin, int64_t now_us)
+{
+	if (origin->turn_us == now_us)
+		return;
+	origin->turn_us = now_us;
+	if (origin->unsent <= origin->opening)
+		origin->stuck_us = 0;
+	else if (origin->stuck_us == 0)
+		origin->stuck_us = now_us;
+	origin->stuck = origin->stuck_us != 0 && now_us - origin->stuck_us > STUCK_US;
+	if (origin->stuck && origin->sharing == SHARING_STREAMS)
+		learn_limit(origin);
 }
 
 /*
@@ -253,10 +298,11 @@ origin_patience(const Origin *origin, int64_t now_us)
  * this origin, 0 is no limit.
  */
 bool
-origin_may_start(const Origin *origin, int max_in_flight, int free, int64_t now_us)
+origin_may_start(Origin *origin, int max_in_flight, int free, int64_t now_us)
 {
 	if (origin->first == NULL || origin->first->not_before_us > now_us)
 		return false;
+	note_stuck(origin, now_us);
 	if (max_in_flight > 0 && origin->in_flight >= max_in_flight)
 		return false;
 	if (origin->in_flight >= useful_in_flight(origin, now_us))
@@ -284,19 +330,10 @@ origin_start(Origin *origin, OriginShare *share, int64_t now_us)
 void
 origin_opens(Origin *origin)
 {
-	int			fullest = 0;
-
-	for (int i = 0; i < origin->n_connections; i++)
-	{
-		if (origin->connections[i].streams > fullest)
-			fullest = origin->connections[i].streams;
-	}
-	if (fullest == 0)
-		return;
-	if (origin->sharing == SHARING_UNKNOWN)
+	if (origin->sharing != SHARING_UNKNOWN)
+		learn_limit(origin);
+	else if (fullest(origin) > 0)
 		origin->sharing = SHARING_NONE;
-	else if (fullest < origin->max_streams)
-		origin->max_streams = fullest;
 }
 
 /* Finds a connection; NULL if there is none on that port. */

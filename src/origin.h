@@ -68,6 +68,9 @@ typedef struct Origin
 	int			n_connections;
 	int			opening;		/* started for which there was no room */
 	int			unsent;			/* started, but not sent */
+	int64_t		turn_us;		/* when it was last asked whether more may start */
+	int64_t		stuck_us;		/* since when some are unsent that open nothing, 0: none */
+	bool		stuck;			/* for so long that there must be no room for them */
 	int			max_streams;
 } Origin;
 
@@ -98,7 +101,7 @@ extern void origins_rotate(Origins *origins);
 
 extern Job *origin_pop(Origin *origin);
 extern bool origin_is_resolved(const Origin *origin, int64_t now_us);
-extern bool origin_may_start(const Origin *origin, int max_in_flight, int free, int64_t now_us);
+extern bool origin_may_start(Origin *origin, int max_in_flight, int free, int64_t now_us);
 extern void origin_start(Origin *origin, OriginShare *share, int64_t now_us);
 extern void origin_opens(Origin *origin);
 extern int	origin_patience(const Origin *origin, int64_t now_us);

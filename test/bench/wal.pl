@@ -34,7 +34,10 @@ my $round = 0;
 
 $test->link_many($ACCOUNTS, 'n', 'token-1', $provider->endpoint);
 
-sub lsn { return $test->sql('SELECT pg_current_wal_insert_lsn()'); }
+# Sessions of the test's own end after a while.
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+sub lsn { return sql('SELECT pg_current_wal_insert_lsn()'); }
 
 # Bytes of records, and of images of whole pages, between two places of the log.
 sub logged
@@ -47,9 +50,9 @@ sub logged
 
 # How everything is synchronised once.
 my %ways = (
-	'wfx_mt4_sync_all()' => sub { $test->sql('SET client_min_messages = error; SELECT wfx_mt4_sync_all()'); },
+	'wfx_mt4_sync_all()' => sub { sql('SET client_min_messages = error; SELECT wfx_mt4_sync_all()'); },
 	'as the worker' => sub {
-		$test->sql("UPDATE mt4_integrations SET poll_interval = '1 s' WHERE poll_interval IS NULL");
+		sql("UPDATE mt4_integrations SET poll_interval = '1 s' WHERE poll_interval IS NULL");
 		$node->safe_psql('postgres', 'SELECT pg_sleep(1.2)');
 		$node->safe_psql('postgres', "SET client_min_messages = error; CALL wfx_mt4_run_due($ACCOUNTS)");
 	});
@@ -58,11 +61,11 @@ my %ways = (
 sub sync_once
 {
 	my ($way, $digits) = @_;
-	my $before = $test->sql('SELECT count(*) FROM sync_history');
+	my $before = sql('SELECT count(*) FROM sync_history');
 
 	$provider->change(digit => $digits, round => ++$round);
 	$ways{$way}->();
-	my $synced = $test->sql('SELECT count(*) FROM sync_history') - $before;
+	my $synced = sql('SELECT count(*) FROM sync_history') - $before;
 	die "$synced of $ACCOUNTS were synchronised" if $synced != $ACCOUNTS;
 	return;
 }
@@ -75,7 +78,7 @@ foreach my $way ('wfx_mt4_sync_all()', 'as the worker')
 	{
 		my ($name, $digits) = @$share;
 		sync_once($way, $digits) foreach 1 .. 3;
-		$test->sql('CHECKPOINT');
+		sql('CHECKPOINT');
 		# what a round touches is logged whole, once
 		sync_once($way, $digits);
 		my $from = lsn();
@@ -92,9 +95,9 @@ my @first;
 foreach my $n (1 .. $ROUNDS)
 {
 	sync_once('wfx_mt4_sync_all()', '0');
-	@first = split /\|/, $test->sql($size) if $n == 10;
+	@first = split /\|/, sql($size) if $n == 10;
 }
-my @last = split /\|/, $test->sql($size);
+my @last = split /\|/, sql($size);
 Bench::say("\nkB after 10 rounds with 10 % of the balances changed, and after $ROUNDS\n");
 Bench::head('', 'after 10', "after $ROUNDS");
 Bench::row($relations[$_], $first[$_], $last[$_]) foreach 0 .. $#relations;
