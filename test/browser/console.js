@@ -131,6 +131,23 @@ async function instead(name, answer) {
 	return () => page.unroute(pattern);
 }
 
+// Calls a function as the administrator, without the page.
+async function call(name, args) {
+	const response = await fetch(`${API}/rpc/${name}`, {
+		method: 'POST', body: JSON.stringify(args),
+		headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${process.env.JWT_SERVICE_ROLE}` },
+	});
+
+	return response.json();
+}
+
+// Changes a setting of a role and waits until PostgREST follows it; undo() takes it back.
+async function configure(role, setting, value, condition) {
+	sql(`ALTER ROLE ${role} SET ${setting} = '${value}'; NOTIFY pgrst, 'reload config'`);
+	check(await until(condition, 20), `PostgREST follows ${setting}`);
+	return () => sql(`ALTER ROLE ${role} RESET ${setting}; NOTIFY pgrst, 'reload config'`);
+}
+
 // ---------------------------------------------------------------- The parts
 
 async function withoutSignIn() {
@@ -216,9 +233,11 @@ async function syncing() {
 	is(sql(manual), '1', 'as what a person asked for');
 	await row('Wrong Token').getByRole('button', { name: /^Sync/ }).click();
 	await sees('.toast.bad', 'HTTP 401', 'a failure is told with its reason');
+	sql(`UPDATE mt4_integrations SET is_active = false WHERE mt4_account_id = '50008'`);
 	await page.click('#sync-all');
 	await sees('#run', /\d+ of \d+ done/, 'all are synced, and how far that is, is seen');
-	await sees('.toast', '7 of 9 accounts succeeded', 'and when it is done');
+	await sees('.toast', '7 of 8 accounts succeeded', 'and when it is done; one that failed before it was paused does not count', 20);
+	sql(`UPDATE mt4_integrations SET is_active = true WHERE mt4_account_id = '50008'`);
 	is(sql(`SELECT count(DISTINCT integration_id) = (SELECT count(*) FROM mt4_integrations WHERE is_active)
 		FROM sync_history WHERE sync_type = 'manual'`), 't', 'every account was asked for');
 	is(await page.locator('#run').isVisible(), false, 'the progress goes away');
@@ -251,6 +270,14 @@ async function managing() {
 	is(await page.inputValue('#token'), '', 'and gone from its field');
 	await page.click('#account-sync');
 	await sees('#account output', 'Bence Toth: synced', 'a sync from there is told there');
+
+	for (const [name, body, button] of [['set_active', false, 'pause'], ['request_sync', 0, 'sync']]) {
+		const undo = await instead(`wfx_mt4_${name}`, (route) => route.fulfill({ status: 404, json: body }));
+
+		await page.click(`#account-${button}`);
+		await sees('#account output', 'unlinked meanwhile', `${name} of an account that is gone says so`);
+		await undo();
+	}
 
 	await page.click('#account-unlink');
 	await page.locator('#confirm [data-close]').click();
@@ -470,6 +497,16 @@ async function withoutWorker() {
 	await sees('.toast', 'Amara Okafor-Bello: synced', 'an account is synced all the same');
 	await page.click('#sync-all');
 	await sees('.toast', '7 of 9 accounts succeeded', 'and all of them are');
+
+	// one that takes longer than a statement may
+	const allowed = Number(process.env.SECOND);
+	const slow = idOf('50007~delay-1500');
+	sql(`UPDATE mt4_integrations SET mt4_account_id = '50007~delay-${3 * allowed}' WHERE id = '${slow}'`);
+	const undo = await configure('service_role', 'statement_timeout', allowed,
+		async () => (await call('wfx_mt4_sync', { integration_id: slow })).code === '57014');
+	await page.click('#sync-all');
+	await sees('.toast.bad', /6 of 9 accounts succeeded.*timeout.*Elif Kaya/, 'one that takes too long keeps none from it', 30);
+	undo();
 }
 
 // Five thousand accounts.
