@@ -88,7 +88,7 @@ async function visit(url, options) {
 	page = await context.newPage();
 	page.on('pageerror', (e) => complaints.push(e.message));
 	page.on('console', (m) => {
-		if (/Content Security Policy|Trusted/i.test(m.text())) complaints.push(m.text());
+		if (/Content Security Policy|Trusted|(?:Type|Reference)Error/i.test(m.text())) complaints.push(m.text());
 	});
 	await page.goto(url);
 }
@@ -173,6 +173,10 @@ async function withoutSignIn() {
 	await page.fill('#jwt', process.env.JWT_ORGANISER.replace(/.{6}$/, 'AAAAAA'));
 	await page.click('#sign-in button.primary');
 	await sees('#sign-in output', 'refuses this sign-in', 'a JWT that somebody else signed is refused by the API');
+	await instead('*', (route) => route.fulfill({ status: 200, json: { hello: 1 } }));
+	await page.fill('#jwt', process.env.JWT_ORGANISER);
+	await page.click('#sign-in button.primary');
+	await sees('#sign-in output', 'is not the API', 'what is another API is not signed in to');
 	await leave();
 }
 
@@ -182,6 +186,10 @@ async function asAnybody() {
 	await page.fill('#jwt', process.env.JWT_AUTHENTICATED);
 	await page.click('#sign-in button.primary');
 	await sees('#monitoring .explain', "wfx_mt4_grant('authenticated', 'operate')", 'a role of the level read is told what it lacks');
+	await page.evaluate((kept) => sessionStorage.setItem('wfx_mt4.session', kept), JSON.stringify({ base: API, jwt: process.env.JWT_EXPIRED }));
+	await page.reload();
+	await sees('#banner', /has expired. Sign in again\.S/, 'who comes with an expired JWT is told so, and not of what was seen');
+	is(await page.locator('#monitoring table:visible').count(), 0, 'and sees no table that looks empty');
 	await leave();
 }
 
@@ -306,7 +314,7 @@ async function linking() {
 	is(sql(count), before, 'neither has saved anything');
 	await page.fill('#link-endpoint', 'not an address');
 	await page.click('#link button.primary');
-	await sees('#link output', 'server_endpoint', 'an argument that is refused is named');
+	await sees('#link output', 'Endpoint: ', 'a field that is refused is named');
 	await page.fill('#link-endpoint', PROVIDER);
 	await page.check('input[name=platform][value=mt5]');
 	await page.fill('#link-provider', 'bridge');
@@ -338,6 +346,10 @@ async function credentials() {
 		'nora hidden A Broker', 'with what was entered');
 	is(await page.inputValue('#up-password'), '', 'the password is gone from its field');
 	await page.fill('#up-number', '70001');
+	await page.click('#upload button.primary');
+	await sees('#upload output', 'User name: it must not be empty', 'a field that lacks its value is named');
+	is(await page.evaluate(() => `${document.activeElement.id} ${document.activeElement.getAttribute('aria-invalid')}`), 'up-user true',
+		'marked, and gone to');
 	await page.fill('#up-user', 'other');
 	await page.fill('#up-password', 'x');
 	await page.click('#upload button.primary');
@@ -408,6 +420,14 @@ async function failures() {
 	await page.click('#banner button');
 	check(await until(async () => !await page.locator('#banner').isVisible()), 'and a button tries again at once');
 
+	undo = await instead('*', (route) => route.fulfill({ status: 200, json: { hello: 1 } }));
+	await again();
+	await sees('#banner', 'is not the API', 'an answer of something else is told');
+	is(await page.locator('#pulse').innerText().then((text) => /^Seen/.test(text)), true, 'and the page not called live');
+	await undo();
+	await page.click('#banner button');
+	check(await until(async () => !await page.locator('#banner').isVisible()), 'until the API is back');
+
 	undo = await instead('wfx_mt4_request_sync', (route) => route.fulfill({
 		status: 403, json: { code: '42501', message: 'permission denied for function wfx_mt4_request_sync', details: null, hint: null },
 	}));
@@ -447,6 +467,21 @@ async function keyboard() {
 	is(await page.evaluate(() => `${document.activeElement.id} ${document.activeElement.selectionEnd}`), 'search 1', 'the focus and the selection');
 	is(await page.evaluate(() => scrollY), scroll, 'or the place');
 	await page.fill('#search', '');
+}
+
+// Names that only some people have; the pictures come afterwards.
+async function oddNames() {
+	sql(`UPDATE traders SET full_name = repeat('WM', 1500) WHERE full_name = 'Chiara Ricci'`);
+	sql(`UPDATE traders SET full_name = '   ' WHERE full_name = 'Daniel Cohen'`);
+	sql(`UPDATE traders SET full_name = U&'Otto \\202Edesrever' WHERE full_name = 'Otto Lang'`);
+	await again();
+	await sees('#integrations tbody tr', 'WMWM', 'a long name is shown');
+	const { height } = await row('WMWM').boundingBox();
+	check(height < 90, 'in two lines', height);
+	await sees('#integrations .link', 'Account 50006', 'an account whose trader has a name of spaces has its number instead');
+	await page.click('#tab-credentials');
+	await sees('#waiting tbody tr', 'Otto desrever', 'a name turns no text around');
+	await page.click('#tab-monitoring');
 }
 
 async function pictures(width, height, colorScheme) {
@@ -546,6 +581,13 @@ async function many() {
 	await page.click('#board-more');
 	check(await until(async () => await page.locator('#board tbody tr').count() === 200), 'and more');
 	await shot('board-5000');
+	const undo = await configure('authenticator', 'pgrst.db_max_rows', '150',
+		async () => (await call('wfx_mt4_leaderboard', { limit_count: 300 })).length === 150);
+	await page.click('#board-more');
+	check(await until(async () => await page.locator('#board tbody tr').count() === 300), 'also where the API gives fewer at once',
+		await page.locator('#board tbody tr').count());
+	is(await page.locator('#board-more').isVisible(), true, 'and more than these');
+	undo();
 }
 
 async function fromStaticHost() {
@@ -562,8 +604,14 @@ async function fromStaticHost() {
 	await page.reload();
 	await sees('#integrations tbody tr', 'Trader', 'a reload keeps the sign-in of this tab');
 	is(await page.evaluate(() => localStorage.length), 1, 'and nothing but the address lasts longer');
+	await page.click('#tab-credentials');
+	await page.getByRole('button', { name: /^Assign many/ }).first().click();
+	await page.locator('#assign-to option').first().waitFor({ state: 'attached' });
+	await close('assign');
 	await page.click('#account-button');
 	await page.click('#sign-out');
+	is(await page.evaluate(() => (document.documentElement.outerHTML.match(/many\d+/) || [''])[0] + document.getElementById('tiles').textContent.replace(/\D/g, '')),
+		'', 'to sign out takes accounts and their numbers out of the page');
 	is(await page.evaluate(() => sessionStorage.length), 0, 'to sign out forgets the JWT');
 	await sees('#board tbody tr', 'Trader', 'and leaves the leaderboard');
 	await leave();
@@ -595,6 +643,7 @@ async function main() {
 	await part('credentials', credentials);
 	await part('failures', failures);
 	await part('keyboard', keyboard);
+	await part('odd names', oddNames);
 	for (const [width, height] of SIZES) {
 		for (const scheme of ['light', 'dark']) await part(`${width} ${scheme}`, () => pictures(width, height, scheme));
 	}
