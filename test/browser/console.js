@@ -536,7 +536,7 @@ async function withoutWorker() {
 	// one that takes longer than a statement may
 	const allowed = Number(process.env.SECOND);
 	const slow = idOf('50007~delay-1500');
-	sql(`UPDATE mt4_integrations SET mt4_account_id = '50007~delay-${3 * allowed}' WHERE id = '${slow}'`);
+	sql(`UPDATE mt4_integrations SET mt4_account_id = '50007~delay-${2 * allowed}' WHERE id = '${slow}'`);
 	const undo = await configure('service_role', 'statement_timeout', allowed,
 		async () => (await call('wfx_mt4_sync', { integration_id: slow })).code === '57014');
 	await page.click('#sync-all');
