@@ -88,7 +88,7 @@ async function visit(url, options) {
 	page = await context.newPage();
 	page.on('pageerror', (e) => complaints.push(e.message));
 	page.on('console', (m) => {
-		if (/Content Security Policy|Trusted/i.test(m.text())) complaints.push(m.text());
+		if (/Content Security Policy|Trusted|(?:Type|Reference)Error/i.test(m.text())) complaints.push(m.text());
 	});
 	await page.goto(url);
 }
@@ -131,6 +131,23 @@ async function instead(name, answer) {
 	return () => page.unroute(pattern);
 }
 
+// Calls a function as the administrator, without the page.
+async function call(name, args) {
+	const response = await fetch(`${API}/rpc/${name}`, {
+		method: 'POST', body: JSON.stringify(args),
+		headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${process.env.JWT_SERVICE_ROLE}` },
+	});
+
+	return response.json();
+}
+
+// Changes a setting of a role and waits until PostgREST follows it; undo() takes it back.
+async function configure(role, setting, value, condition) {
+	sql(`ALTER ROLE ${role} SET ${setting} = '${value}'; NOTIFY pgrst, 'reload config'`);
+	check(await until(condition, 20), `PostgREST follows ${setting}`);
+	return () => sql(`ALTER ROLE ${role} RESET ${setting}; NOTIFY pgrst, 'reload config'`);
+}
+
 // ---------------------------------------------------------------- The parts
 
 async function withoutSignIn() {
@@ -156,6 +173,10 @@ async function withoutSignIn() {
 	await page.fill('#jwt', process.env.JWT_ORGANISER.replace(/.{6}$/, 'AAAAAA'));
 	await page.click('#sign-in button.primary');
 	await sees('#sign-in output', 'refuses this sign-in', 'a JWT that somebody else signed is refused by the API');
+	await instead('*', (route) => route.fulfill({ status: 200, json: { hello: 1 } }));
+	await page.fill('#jwt', process.env.JWT_ORGANISER);
+	await page.click('#sign-in button.primary');
+	await sees('#sign-in output', 'is not the API', 'what is another API is not signed in to');
 	await leave();
 }
 
@@ -165,6 +186,10 @@ async function asAnybody() {
 	await page.fill('#jwt', process.env.JWT_AUTHENTICATED);
 	await page.click('#sign-in button.primary');
 	await sees('#monitoring .explain', "wfx_mt4_grant('authenticated', 'operate')", 'a role of the level read is told what it lacks');
+	await page.evaluate((kept) => sessionStorage.setItem('wfx_mt4.session', kept), JSON.stringify({ base: API, jwt: process.env.JWT_EXPIRED }));
+	await page.reload();
+	await sees('#banner', /has expired. Sign in again\.S/, 'who comes with an expired JWT is told so, and not of what was seen');
+	is(await page.locator('#monitoring table:visible').count(), 0, 'and sees no table that looks empty');
 	await leave();
 }
 
@@ -216,9 +241,11 @@ async function syncing() {
 	is(sql(manual), '1', 'as what a person asked for');
 	await row('Wrong Token').getByRole('button', { name: /^Sync/ }).click();
 	await sees('.toast.bad', 'HTTP 401', 'a failure is told with its reason');
+	sql(`UPDATE mt4_integrations SET is_active = false WHERE mt4_account_id = '50008'`);
 	await page.click('#sync-all');
 	await sees('#run', /\d+ of \d+ done/, 'all are synced, and how far that is, is seen');
-	await sees('.toast', '7 of 9 accounts succeeded', 'and when it is done');
+	await sees('.toast', '7 of 8 accounts succeeded', 'and when it is done; one that failed before it was paused does not count', 20);
+	sql(`UPDATE mt4_integrations SET is_active = true WHERE mt4_account_id = '50008'`);
 	is(sql(`SELECT count(DISTINCT integration_id) = (SELECT count(*) FROM mt4_integrations WHERE is_active)
 		FROM sync_history WHERE sync_type = 'manual'`), 't', 'every account was asked for');
 	is(await page.locator('#run').isVisible(), false, 'the progress goes away');
@@ -252,6 +279,14 @@ async function managing() {
 	await page.click('#account-sync');
 	await sees('#account output', 'Bence Toth: synced', 'a sync from there is told there');
 
+	for (const [name, body, button] of [['set_active', false, 'pause'], ['request_sync', 0, 'sync']]) {
+		const undo = await instead(`wfx_mt4_${name}`, (route) => route.fulfill({ status: 404, json: body }));
+
+		await page.click(`#account-${button}`);
+		await sees('#account output', 'unlinked meanwhile', `${name} of an account that is gone says so`);
+		await undo();
+	}
+
 	await page.click('#account-unlink');
 	await page.locator('#confirm [data-close]').click();
 	is(sql(`SELECT count(*) FROM mt4_integrations WHERE id = '${id}'`), '1', 'to unlink is asked about, and may be refused');
@@ -279,7 +314,7 @@ async function linking() {
 	is(sql(count), before, 'neither has saved anything');
 	await page.fill('#link-endpoint', 'not an address');
 	await page.click('#link button.primary');
-	await sees('#link output', 'server_endpoint', 'an argument that is refused is named');
+	await sees('#link output', 'Endpoint: ', 'a field that is refused is named');
 	await page.fill('#link-endpoint', PROVIDER);
 	await page.check('input[name=platform][value=mt5]');
 	await page.fill('#link-provider', 'bridge');
@@ -311,6 +346,10 @@ async function credentials() {
 		'nora hidden A Broker', 'with what was entered');
 	is(await page.inputValue('#up-password'), '', 'the password is gone from its field');
 	await page.fill('#up-number', '70001');
+	await page.click('#upload button.primary');
+	await sees('#upload output', 'User name: it must not be empty', 'a field that lacks its value is named');
+	is(await page.evaluate(() => `${document.activeElement.id} ${document.activeElement.getAttribute('aria-invalid')}`), 'up-user true',
+		'marked, and gone to');
 	await page.fill('#up-user', 'other');
 	await page.fill('#up-password', 'x');
 	await page.click('#upload button.primary');
@@ -381,6 +420,14 @@ async function failures() {
 	await page.click('#banner button');
 	check(await until(async () => !await page.locator('#banner').isVisible()), 'and a button tries again at once');
 
+	undo = await instead('*', (route) => route.fulfill({ status: 200, json: { hello: 1 } }));
+	await again();
+	await sees('#banner', 'is not the API', 'an answer of something else is told');
+	is(await page.locator('#pulse').innerText().then((text) => /^Seen/.test(text)), true, 'and the page not called live');
+	await undo();
+	await page.click('#banner button');
+	check(await until(async () => !await page.locator('#banner').isVisible()), 'until the API is back');
+
 	undo = await instead('wfx_mt4_request_sync', (route) => route.fulfill({
 		status: 403, json: { code: '42501', message: 'permission denied for function wfx_mt4_request_sync', details: null, hint: null },
 	}));
@@ -420,6 +467,21 @@ async function keyboard() {
 	is(await page.evaluate(() => `${document.activeElement.id} ${document.activeElement.selectionEnd}`), 'search 1', 'the focus and the selection');
 	is(await page.evaluate(() => scrollY), scroll, 'or the place');
 	await page.fill('#search', '');
+}
+
+// Names that only some people have; the pictures come afterwards.
+async function oddNames() {
+	sql(`UPDATE traders SET full_name = repeat('WM', 1500) WHERE full_name = 'Chiara Ricci'`);
+	sql(`UPDATE traders SET full_name = '   ' WHERE full_name = 'Daniel Cohen'`);
+	sql(`UPDATE traders SET full_name = U&'Otto \\202Edesrever' WHERE full_name = 'Otto Lang'`);
+	await again();
+	await sees('#integrations tbody tr', 'WMWM', 'a long name is shown');
+	const { height } = await row('WMWM').boundingBox();
+	check(height < 90, 'in two lines', height);
+	await sees('#integrations .link', 'Account 50006', 'an account whose trader has a name of spaces has its number instead');
+	await page.click('#tab-credentials');
+	await sees('#waiting tbody tr', 'Otto desrever', 'a name turns no text around');
+	await page.click('#tab-monitoring');
 }
 
 async function pictures(width, height, colorScheme) {
@@ -470,6 +532,16 @@ async function withoutWorker() {
 	await sees('.toast', 'Amara Okafor-Bello: synced', 'an account is synced all the same');
 	await page.click('#sync-all');
 	await sees('.toast', '7 of 9 accounts succeeded', 'and all of them are');
+
+	// one that takes longer than a statement may
+	const allowed = Number(process.env.SECOND);
+	const slow = idOf('50007~delay-1500');
+	sql(`UPDATE mt4_integrations SET mt4_account_id = '50007~delay-${2 * allowed}' WHERE id = '${slow}'`);
+	const undo = await configure('service_role', 'statement_timeout', allowed,
+		async () => (await call('wfx_mt4_sync', { integration_id: slow })).code === '57014');
+	await page.click('#sync-all');
+	await sees('.toast.bad', /6 of 9 accounts succeeded.*timeout.*Elif Kaya/, 'one that takes too long keeps none from it', 30);
+	undo();
 }
 
 // Five thousand accounts.
@@ -509,6 +581,13 @@ async function many() {
 	await page.click('#board-more');
 	check(await until(async () => await page.locator('#board tbody tr').count() === 200), 'and more');
 	await shot('board-5000');
+	const undo = await configure('authenticator', 'pgrst.db_max_rows', '150',
+		async () => (await call('wfx_mt4_leaderboard', { limit_count: 300 })).length === 150);
+	await page.click('#board-more');
+	check(await until(async () => await page.locator('#board tbody tr').count() === 300), 'also where the API gives fewer at once',
+		await page.locator('#board tbody tr').count());
+	is(await page.locator('#board-more').isVisible(), true, 'and more than these');
+	undo();
 }
 
 async function fromStaticHost() {
@@ -525,8 +604,14 @@ async function fromStaticHost() {
 	await page.reload();
 	await sees('#integrations tbody tr', 'Trader', 'a reload keeps the sign-in of this tab');
 	is(await page.evaluate(() => localStorage.length), 1, 'and nothing but the address lasts longer');
+	await page.click('#tab-credentials');
+	await page.getByRole('button', { name: /^Assign many/ }).first().click();
+	await page.locator('#assign-to option').first().waitFor({ state: 'attached' });
+	await close('assign');
 	await page.click('#account-button');
 	await page.click('#sign-out');
+	is(await page.evaluate(() => (document.documentElement.outerHTML.match(/many\d+/) || [''])[0] + document.getElementById('tiles').textContent.replace(/\D/g, '')),
+		'', 'to sign out takes accounts and their numbers out of the page');
 	is(await page.evaluate(() => sessionStorage.length), 0, 'to sign out forgets the JWT');
 	await sees('#board tbody tr', 'Trader', 'and leaves the leaderboard');
 	await leave();
@@ -558,6 +643,7 @@ async function main() {
 	await part('credentials', credentials);
 	await part('failures', failures);
 	await part('keyboard', keyboard);
+	await part('odd names', oddNames);
 	for (const [width, height] of SIZES) {
 		for (const scheme of ['light', 'dark']) await part(`${width} ${scheme}`, () => pictures(width, height, scheme));
 	}
