@@ -1196,6 +1196,7 @@ CREATE FUNCTION @extschema@.wfx_mt4__row_problems(
     relation regclass,
     plain bigint,                   -- integrations with a token of their own; null: unknown
     http bigint,                    -- with an endpoint that is not encrypted
+    secret_references bigint,       -- with a reference for a token
     OUT severity text,
     OUT object text,
     OUT problem text,
@@ -1204,30 +1205,35 @@ RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $fn$
-    SELECT 'warning', $2::text, v.problem, v.remedy
+    SELECT v.severity, $2::text, v.problem, v.remedy
       FROM (VALUES
-            ($3 > 0,
+            ('warning', $3 > 0,
              format('%s integrations hold the token itself, which is then in every dump and replica', $3),
              CASE WHEN to_regclass('vault.decrypted_secrets') IS NULL
                   THEN 'CREATE EXTENSION supabase_vault CASCADE; '
                   ELSE '' END ||
              format('SELECT %s.wfx_mt4_move_tokens_to_vault();', $1)),
-            ($4 > 0,
+            ('warning', $4 > 0,
              format('%s integrations send their token without encryption; with https the token has to be stored again', $4),
              format(E'UPDATE %s SET mt4_server_endpoint = regexp_replace(mt4_server_endpoint,'
                     ' ''^http(://[^/:]*)(:80)?(/|$)'', E''https\\\\1\\\\3'', ''i'');', $2)),
-            ($3 IS NULL,
+            -- the trigger asks who stores one, and had not been there before
+            ('info', $5 > 0,
+             format('%s integrations have a reference for a token; those that were there before the table was adopted'
+                    ' were not checked', $5),
+             format('SELECT id, mt4_api_token, mt4_server_endpoint FROM %s WHERE mt4_api_token ~ ''^(vault|env):'';', $2)),
+            ('warning', $3 IS NULL,
              'its owner cannot read it',
              (SELECT CASE WHEN c.relforcerowsecurity
                           THEN format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY;', $2)
                           ELSE format('GRANT SELECT ON %s TO %s;', $2, c.relowner::regrole) END
                 FROM pg_class c WHERE c.oid = $2))
-           ) AS v (holds, problem, remedy)
+           ) AS v (severity, holds, problem, remedy)
      WHERE v.holds
 $fn$;
-COMMENT ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass, bigint, bigint) IS
+COMMENT ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass, bigint, bigint, bigint) IS
     'private: what is unsafe about the integrations';
-REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass, bigint, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass, bigint, bigint, bigint) FROM PUBLIC;
 
 -- What the settings of this session's database permit.
 CREATE FUNCTION @extschema@.wfx_mt4__setting_problems(
@@ -1544,6 +1550,7 @@ CREATE FUNCTION @extschema@.wfx_mt4__problems(
     foreign_objects text[],         -- as ALTER names them
     plain bigint,                   -- see wfx_mt4__row_problems()
     http bigint,
+    secret_references bigint,
     OUT severity text,
     OUT object text,
     OUT problem text,
@@ -1580,7 +1587,7 @@ BEGIN
             SELECT * FROM %1$s.wfx_mt4__others_problems($1, $2)
             UNION ALL
             SELECT p.* FROM pg_class c
-                   CROSS JOIN LATERAL %1$s.wfx_mt4__row_problems($1, c.oid::regclass, $6, $7) p
+                   CROSS JOIN LATERAL %1$s.wfx_mt4__row_problems($1, c.oid::regclass, $6, $7, $8) p
              WHERE c.relname = 'mt4_integrations'
                AND c.relnamespace = $2
                AND c.relkind IN ('r', 'p')
@@ -1680,12 +1687,12 @@ BEGIN
         SELECT p.severity, p.object, p.problem, p.remedy
           FROM all_problems p
          ORDER BY array_position(ARRAY['critical', 'warning', 'info'], p.severity), p.object, p.problem
-        $q$, ext) USING ext, app, foreign_code, foreign_owners, foreign_objects, plain, http;
+        $q$, ext) USING ext, app, foreign_code, foreign_owners, foreign_objects, plain, http, secret_references;
 END
 $fn$;
-COMMENT ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint) IS
+COMMENT ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint, bigint) IS
     'private: what wfx_mt4_security_report() shows';
-REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint, bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.wfx_mt4_enable_realtime(publication name DEFAULT 'supabase_realtime')
 RETURNS void

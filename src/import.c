@@ -50,6 +50,8 @@ PG_FUNCTION_INFO_V1(wfx_mt4_import_earlier);
 	"     THEN 'its account id, token or endpoint is empty'" \
 	"   WHEN p.account !~ '^[A-Za-z0-9._~-]+$' OR length(p.account) > 128 OR p.account IN ('.', '..')" \
 	"     THEN 'its account id has characters that no request may contain'" \
+	"   WHEN p.token ~ '^(vault|env):'" \
+	"     THEN 'its token is a reference, which the earlier application did not have'" \
 	"   WHEN p.token !~ '^[!-~]+$' OR length(p.token) > 8192" \
 	"     THEN 'its token is no printable ASCII without spaces'" \
 	"   WHEN " NO_ADDRESS("p.endpoint") " THEN 'its endpoint is no address without user name and query'" \

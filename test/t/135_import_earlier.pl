@@ -39,7 +39,10 @@ my @rows = (
 	[ '11', 'token-1', 'https://app.metaapi.cloud/configure-trading-account-credentials/1/2', 't', 'error', 'left',
 		'its endpoint is MetaApi\'s page for users, not an API' ],
 	[ '12', 'token-1', "$endpoint/direct", 't', 'success', 'would be imported', "account 12 at $endpoint/direct, provider earlier_mt5" ],
-	[ '13', 'token-1', $endpoint, 't', 'error', 'left', 'its credential does not exist' ]);
+	[ '13', 'token-1', $endpoint, 't', 'error', 'left', 'its credential does not exist' ],
+	# what anybody could write must not read a secret
+	map { [ $_->[0], $_->[1], $endpoint, 't', 'error', 'left', 'its token is a reference, which the earlier application did not have' ] }
+	  [ '14', 'env:WFX_MT4_SECRET' ], [ '15', 'vault:wfx_mt4_secret' ]);
 foreach my $row (@rows)
 {
 	my ($account, $token, $address, $active, $status) = map { WfxTest::literal($_) } @$row;
@@ -65,7 +68,7 @@ sub import
 	my $rows = $test->json("SELECT coalesce(json_agg(row_to_json(r)), '[]') FROM wfx_mt4_import_earlier($arguments) AS r");
 	my %account = map { split /\|/ } split /\n/, $test->sql('SELECT id, mt5_account_id FROM mt5_integrations');
 
-	unlike(JSON::PP::encode_json($rows), qr/(token-1|token 1|hidden)/, 'no token is shown');
+	unlike(JSON::PP::encode_json($rows), qr/(token-1|token 1|hidden|wfx_mt4_secret)/i, 'no token is shown');
 	return map { ($account{ $_->{id} } // $_->{id}) => "$_->{action}: $_->{detail}" } @$rows;
 }
 
@@ -116,6 +119,15 @@ $test->sql('CREATE ROLE anon; GRANT ALL ON mt5_integrations TO anon');
 is( $test->sql(q{SELECT concat_ws(' ', severity, problem) FROM wfx_mt4_security_report() WHERE object ~ 'mt5_integrations'}),
 	'critical anon may read column mt5_api_token',
 	'the report knows the tokens of before, too');
+# An integration of before the adoption may have a reference that nobody checked.
+my $references = q{SELECT concat_ws(' ', severity, object, problem), remedy FROM wfx_mt4_security_report() WHERE problem ~ 'reference'};
+is($test->sql($references), '', 'the report tells of no reference where there is none');
+$test->sql(qq{UPDATE mt4_integrations SET mt4_api_token = 'env:WFX_MT4_SECRET' WHERE id = '$linked'});
+my ($problem, $remedy) = split /\|/, $test->sql($references), 2;
+is( $problem,
+	'info public.mt4_integrations 1 integrations have a reference for a token; those that were there before the table was adopted were not checked',
+	'and of one where there is');
+is($test->sql($remedy), "$linked|env:WFX_MT4_SECRET|bridge.example.com?t=hidden", 'and how to list them');
 $test->sql('DROP TABLE mt5_integrations');
 is($test->sql(q{SELECT count(*) FROM wfx_mt4_import_earlier(false) WHERE object = 'mt5_integrations'}), 0, 'without such a table there is nothing to do');
 
