@@ -480,7 +480,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'wfx_mt4_equity_curve';
 
 COMMENT ON FUNCTION @extschema@.wfx_mt4_equity_curve(uuid, timestamptz, integer) IS
-    'Shows a trader''s observed balance and equity over time, thinned to at most that many points.';
+    'Shows an approved trader''s observed balance and equity over time, thinned to at most that many points.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_equity_curve(uuid, timestamptz, integer) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.wfx_mt4_worker_status()

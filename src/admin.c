@@ -774,7 +774,7 @@ wfx_mt4_recent_syncs(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* A trader's balance and equity over time, at most that many points. */
+/* An approved trader's balance and equity over time, at most that many points. */
 Datum
 wfx_mt4_equity_curve(PG_FUNCTION_ARGS)
 {
@@ -796,6 +796,7 @@ wfx_mt4_equity_curve(PG_FUNCTION_ARGS)
 							   "     row_number() OVER (ORDER BY s.observed_at, s.integration_id) AS k,"
 							   "     count(*) OVER () AS n"
 							   "    FROM @account_snapshots s WHERE s.trader_id = $1"
+							   "      AND EXISTS (SELECT FROM @traders t WHERE t.id = s.trader_id AND t.is_approved)"
 							   "      AND ($2 IS NULL OR {account_snapshots.observed_at>s.observed_at} >= $2)) c"
 							   " WHERE c.n <= $3 OR c.k * $3 / c.n > (c.k - 1) * $3 / c.n"
 							   " ORDER BY c.at"));

@@ -68,6 +68,15 @@ subtest 'the board' => sub {
 		[ 1, 1, 2, 2 ], 'only organisers and administrators see the others at all');
 };
 
+subtest 'equity curves' => sub {
+	my ($shown, $kept) = map { $stack->trader($_) } $good, $hidden;
+	is($stack->sql("SELECT count(*) > 0 FROM account_snapshots WHERE trader_id = '$kept'"), 't', 'there is one of a trader who is not approved');
+	is_deeply([ map { [ map { $_->{balance} } @{ $_->{data} } ] } $stack->calls(as_all(rpc => 'wfx_mt4_equity_curve', args => { trader_id => $kept })) ],
+		[ [], [], [], [] ], 'which nobody sees');
+	is_deeply([ map { [ map { $_->{balance} } @{ $_->{data} } ] } $stack->calls(as_all(rpc => 'wfx_mt4_equity_curve', args => { trader_id => $shown })) ],
+		[ [1100], [1100], [1100], [1100] ], 'as everybody sees those on the board');
+};
+
 # What each role may do, as the status of the answer; tokens are nobody's to read.
 my $columns = 'id, mt4_account_id, sync_status, last_sync, last_error';
 my @rights = (
