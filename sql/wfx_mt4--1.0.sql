@@ -1706,7 +1706,10 @@ DECLARE
     p pg_publication;
     r record;
 BEGIN
-    IF relation IS NULL THEN
+    IF publication IS NULL THEN
+        RAISE EXCEPTION 'publication must not be null'
+            USING ERRCODE = '22004';
+    ELSIF relation IS NULL THEN
         RAISE EXCEPTION 'table "%.performance_data" does not exist', app_name
             USING ERRCODE = '42P01',
                   HINT = format('Run "SELECT * FROM %s.wfx_mt4_create_tables()", or correct "wfx_mt4.schema".', ext);
@@ -1720,8 +1723,8 @@ BEGIN
 
     -- nobody shall change the table's identity meanwhile
     EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', relation);
-    -- An UPDATE fails in the publisher where what identifies the old row is missing;
-    -- Realtime finds by the primary key who may see a row.
+    -- An UPDATE fails in the publisher where what identifies the old row is missing, in
+    -- whatever publication of updates; Realtime finds by the primary key who may see a row.
     FOR r IN
         WITH identity AS (
             SELECT c.relreplident AS kind, array_agg(a.attnum) FILTER (WHERE i.indexrelid IS NOT NULL) AS columns
@@ -1729,21 +1732,34 @@ BEGIN
                    LEFT JOIN pg_index i ON i.indrelid = c.oid
                                        AND CASE c.relreplident WHEN 'd' THEN i.indisprimary
                                                                WHEN 'i' THEN i.indisreplident END
+                                       AND i.indimmediate
                    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
              WHERE c.oid = relation
              GROUP BY c.relreplident)
         SELECT v.problem, v.remedy
           FROM identity i
-               LEFT JOIN pg_publication_rel l ON l.prpubid = p.oid AND l.prrelid = relation
+               LEFT JOIN pg_index k ON k.indrelid = relation AND k.indisprimary
+               LEFT JOIN (pg_publication_rel l
+                          JOIN pg_publication q ON q.oid = l.prpubid AND q.pubupdate)
+                      ON l.prrelid = relation
                CROSS JOIN LATERAL (VALUES
-                   (NOT EXISTS (SELECT FROM pg_index k WHERE k.indrelid = relation AND k.indisprimary),
+                   (k.indexrelid IS NULL,
                     'it has no primary key', format('ALTER TABLE %s ADD PRIMARY KEY (id)', relation)),
+                   (i.kind = 'd' AND NOT k.indimmediate,
+                    'its primary key is deferrable and so no replica identity, so that every UPDATE of it would fail',
+                    format('ALTER TABLE %s REPLICA IDENTITY FULL', relation)),
                    (i.kind <> 'f' AND i.columns IS NULL,
                     'it has no replica identity, so that every UPDATE of it would fail',
                     format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', relation)),
                    (l.prattrs IS NOT NULL AND (i.kind = 'f' OR NOT i.columns <@ l.prattrs::int2[]),
-                    'its column list in the publication lacks columns of the replica identity, so that every UPDATE of it fails',
-                    format('ALTER PUBLICATION %I DROP TABLE %s', publication, relation))
+                    format('its column list in publication "%s" lacks columns of the replica identity,'
+                           ' so that every UPDATE of it fails', q.pubname),
+                    format('ALTER PUBLICATION %s DROP TABLE %s', quote_ident(q.pubname), relation)),
+                   (i.kind <> 'f' AND NOT i.columns @> ARRAY(SELECT m[1]::int2
+                                                               FROM regexp_matches(l.prqual::text, ':varattno (-?\d+)', 'g') AS m),
+                    format('its row filter in publication "%s" has columns that are not of the replica identity,'
+                           ' so that every UPDATE of it fails', q.pubname),
+                    format('ALTER PUBLICATION %s DROP TABLE %s', quote_ident(q.pubname), relation))
                ) AS v (holds, problem, remedy)
          WHERE v.holds
     LOOP
@@ -1755,6 +1771,16 @@ BEGIN
         RAISE WARNING 'publication "%" does not publish inserts and updates, so that changes are missing', publication
             USING ERRCODE = '01000',
                   HINT = format('Run "ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'')".', publication);
+    END IF;
+    IF EXISTS (SELECT
+                 FROM pg_publication_tables t
+                WHERE t.pubname = publication
+                  AND t.schemaname = app_name
+                  AND (t.tablename = 'mt4_integrations' AND 'mt4_api_token' = ANY (t.attnames)
+                       OR t.tablename = 'trading_credentials' AND 'account_password' = ANY (t.attnames))) THEN
+        RAISE WARNING 'publication "%" sends tokens or passwords to its subscribers', publication
+            USING ERRCODE = '01000',
+                  HINT = format('"SELECT * FROM %s.wfx_mt4_security_report()" says how to take the tables out of it.', ext);
     END IF;
     IF p.puballtables THEN
         RAISE NOTICE 'publication "%" publishes all tables, % too', publication, relation;
