@@ -170,6 +170,12 @@ subtest 'an administrator' => sub {
 		[ set_active => { active => JSON::PP::true } ], [ sync => {} ], [ unlink => {} ], [ unlink => {} ]);
 	is_deeply([ map { $_->{status} } @done ], [ 204, 200, 200, 200, 200, 404 ], 'and does all else with it');
 	is($done[3]{data}{error_code}, 'no_trader', 'which has no trader yet');
+	# as docs/supabase.md says of an id that is not there
+	is_deeply(
+		[ $done[5], $stack->calls(map { { as => 'service_role', rpc => "wfx_mt4_$_->[0]", args => { integration_id => $UNKNOWN, %{ $_->[1] } } } }
+			[ set_active => { active => JSON::PP::true } ], [ request_sync => {} ]) ],
+		[ map { { status => 404, data => undef, error => $_ } } JSON::PP::false, JSON::PP::false, 0 ],
+		'an error of it may be false or 0');
 };
 
 is( $stack->sql(q{SELECT string_agg(concat_ws(' ', severity, object, problem), '; ') FROM wfx_mt4_security_report()
