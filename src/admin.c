@@ -562,6 +562,27 @@ status_sql(FunctionCallInfo fcinfo)
 					status ? "s.sync_status = $4 OR s.freshness = $4" : "true");
 }
 
+/* Raises for a status that no integration can have. */
+static void
+check_status_argument(FunctionCallInfo fcinfo, int n)
+{
+	static const char *const names[] = {
+		"pending", "syncing", "success", "error", "fresh", "late", "stale", "never", "disabled"
+	};
+	char	   *status;
+
+	if (PG_ARGISNULL(n))
+		return;
+	status = text_argument(fcinfo, n);
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (strcmp(status, names[i]) == 0)
+			return;
+	}
+	bad_argument("status", "it must be a sync_status or a freshness",
+				 "It is one of pending, syncing, success, error, fresh, late, stale, never and disabled; null is all.");
+}
+
 /* One row for each integration: state without token. */
 Datum
 wfx_mt4_status(PG_FUNCTION_ARGS)
@@ -570,6 +591,7 @@ wfx_mt4_status(PG_FUNCTION_ARGS)
 	DbArgs		args = {.in_order = true};
 
 	check_limit(fcinfo, 0);
+	check_status_argument(fcinfo, 2);
 	pass_argument(&args, fcinfo, 0, INT4OID);
 	db_arg(&args, NUMERICOID,
 		   DirectFunctionCall1(int4_numeric, Int32GetDatum(wfx_poll_interval)), false);

@@ -85,9 +85,11 @@ SELECT array_agg(n(id)) FROM wfx_mt4_status(0);
 -- A status is one of the sync or of its freshness.
 SELECT status, array_agg(n(s.id))
 FROM unnest(ARRAY[NULL, 'success', 'error', 'pending', 'syncing', 'fresh', 'late', 'stale', 'never',
-                  'disabled', 'nonsense', '']) AS status
+                  'disabled']) AS status
      LEFT JOIN LATERAL wfx_mt4_status(status => status) AS s ON true
 GROUP BY status ORDER BY status;
+SELECT * FROM wfx_mt4_status(status => 'nonsense');
+SELECT * FROM wfx_mt4_status(status => '');
 -- A search is for a part of the trader's name or of the account, in any case.
 SELECT search, array_agg(n(s.id))
 FROM unnest(ARRAY[NULL, '', 'bob', 'A', 'ay', '702', 'ACC-7', 'acc-', '%', '_', 'user1', 'S3cr3t', 'password1',

@@ -115,6 +115,8 @@ foreach my $right (@rights)
 	is(scalar(grep { $_->{status} =~ /^40[13]$/ && $_->{error}{code} ne '42501' } @got), 0, "$name: 42501 otherwise");
 }
 is($stack->request(undef, 'POST', '/rpc/wfx_mt4_sync_all', {})->{status}, 401, 'nobody is anon');
+is_deeply([ @{ $_->{json} }{'code'}, $_->{status} ], [ '25006', 405 ], 'a sync is no GET')
+  foreach $stack->request('organiser', 'GET', "/rpc/wfx_mt4_sync?integration_id=$good");
 is($stack->request($stack->jwt('organiser', exp => time - 60), 'POST', '/rpc/wfx_mt4_status', {})->{status}, 401, 'a token expires');
 
 subtest 'what is wrong' => sub {
@@ -130,6 +132,7 @@ subtest 'what is wrong' => sub {
 		[ 400, '22023', qr/^invalid provider: /, rpc => 'wfx_mt4_link', args => { %$link, provider => 'none' } ],
 		[ 400, '22023', qr/^invalid credential_id: /, rpc => 'wfx_mt4_link', args => { %$link, credential_id => $UNKNOWN } ],
 		[ 400, '22023', qr/limit_count/, rpc => 'wfx_mt4_status', args => { limit_count => -1 } ],
+		[ 400, '22023', qr/^invalid status: /, rpc => 'wfx_mt4_status', args => { status => 'bogus' } ],
 		[ 400, '22023', qr/max_count/, rpc => 'wfx_mt4_sync_due', args => { max_count => -1 } ],
 		[ 400, '22P02', qr/uuid/, rpc => 'wfx_mt4_sync', args => { integration_id => 'x' } ],
 		[ 404, 'PT404', qr/not found/, rpc => 'wfx_mt4_fetch', args => { integration_id => $UNKNOWN } ],
