@@ -47,6 +47,8 @@ my $root = "$FindBin::RealBin/../..";
 my $docs = slurp_file("$root/docs/supabase.md");
 like($docs =~ s/\s+/ /gr, qr/\Q$_\E/, 'docs/supabase.md: ' . substr($_, 0, 50))
   foreach map { s/^\s+|\s+$//gr } split /(?<=;)/, slurp_file("$root/test/supabase/setup.sql") =~ s/^--.*$//gmr =~ s/\s+/ /gr =~ s/ $//r;
+like($docs, qr/^CREATE ROLE organiser NOLOGIN;\nGRANT organiser TO authenticator;\n.*wfx_mt4_grant\('organiser'/ms,
+	'docs/supabase.md creates the role before it is granted anything');
 
 # A test that dies with several programs running says why, and ends all of them.
 subtest 'a test that dies' => sub {
