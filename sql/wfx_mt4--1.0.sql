@@ -885,7 +885,9 @@ DECLARE
     usable boolean;
 BEGIN
     object := format('%s."text/html"', target);
+    -- a constraint would be somebody's code, which whoever opens the page runs
     SELECT t.typtype = 'd' AND t.typbasetype = 'text'::regtype AND pg_has_role(t.typowner, n.nspowner, 'USAGE')
+           AND NOT t.typnotnull AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.contypid = t.oid)
       INTO usable
       FROM pg_type t
            JOIN pg_namespace n ON n.oid = t.typnamespace
@@ -897,7 +899,7 @@ BEGIN
     ELSIF usable THEN
         action := 'kept';
     ELSE
-        RAISE EXCEPTION 'type % is not a domain over text that belongs to the owner of its schema or a superuser', object
+        RAISE EXCEPTION 'type % is not a domain over text without constraints that belongs to the owner of its schema or a superuser', object
             USING ERRCODE = '42710',
                   HINT = 'Rename it, or name another schema.';
     END IF;

@@ -161,7 +161,14 @@ subtest 'functions of others' => sub {
 	$stack->sql(q{DROP FUNCTION public.wfx_mt4_console; DROP DOMAIN public."text/html"; SET ROLE mallory;
 		CREATE DOMAIN public."text/html" AS text CHECK (VALUE <> '')});
 	like($stack->error('SELECT wfx_mt4_expose()'), qr/42710.*text\/html/, 'a domain of somebody else is refused');
-	$stack->sql(q{DROP DOMAIN public."text/html"; SELECT wfx_mt4_expose()});
+	$stack->sql(q{DROP DOMAIN public."text/html"});
+	foreach my $constraint (q{CHECK (VALUE <> '')}, 'NOT NULL')
+	{
+		$stack->sql(qq{CREATE DOMAIN public."text/html" AS text $constraint});
+		like($stack->error('SELECT wfx_mt4_expose()'), qr/42710.*text\/html.*without constraints/, "and one with a constraint: $constraint");
+		$stack->sql(q{DROP DOMAIN public."text/html"});
+	}
+	$stack->sql('SELECT wfx_mt4_expose()');
 };
 
 subtest 'who may, and where' => sub {
