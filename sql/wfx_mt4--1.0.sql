@@ -521,13 +521,14 @@ RETURNS TABLE (
     disabled bigint,
     due bigint,
     next_sync_at timestamptz,
-    last_sync timestamptz)
+    last_sync timestamptz,
+    database text)
 LANGUAGE C STABLE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'wfx_mt4_summary';
 
 COMMENT ON FUNCTION @extschema@.wfx_mt4_summary() IS
-    'Counts the integrations by sync_status and by freshness, and those that are due; when the next one is due, and the last success.';
+    'Counts the integrations by sync_status and by freshness, and those that are due; when the next one is due, and the last success; and names this database, as wfx_mt4_worker_status() does.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_summary() FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.wfx_mt4_console_html()

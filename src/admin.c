@@ -628,7 +628,7 @@ wfx_mt4_summary(PG_FUNCTION_ARGS)
 							   "   count(*) FILTER (WHERE s.freshness = 'disabled'),"
 							   "   count(*) FILTER (WHERE s.is_active AND s.next_sync_at <= clock_timestamp()),"
 							   "   min(s.next_sync_at) FILTER (WHERE s.is_active AND s.next_sync_at <> 'infinity'),"
-							   "   max(s.last_sync)"
+							   "   max(s.last_sync), current_database()::text"
 							   "  FROM (SELECT i.is_active, i.sync_status::text AS sync_status,"
 							   "     CASE WHEN i.next_sync_at = '-infinity' THEN now()"
 							   "       ELSE {mt4_integrations.next_sync_at>i.next_sync_at} END AS next_sync_at,"
