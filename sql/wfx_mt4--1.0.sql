@@ -480,7 +480,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'wfx_mt4_equity_curve';
 
 COMMENT ON FUNCTION @extschema@.wfx_mt4_equity_curve(uuid, timestamptz, integer) IS
-    'Shows a trader''s observed balance and equity over time, thinned to at most that many points.';
+    'Shows an approved trader''s observed balance and equity over time, thinned to at most that many points.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_equity_curve(uuid, timestamptz, integer) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.wfx_mt4_worker_status()
@@ -521,13 +521,14 @@ RETURNS TABLE (
     disabled bigint,
     due bigint,
     next_sync_at timestamptz,
-    last_sync timestamptz)
+    last_sync timestamptz,
+    database text)
 LANGUAGE C STABLE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'wfx_mt4_summary';
 
 COMMENT ON FUNCTION @extschema@.wfx_mt4_summary() IS
-    'Counts the integrations by sync_status and by freshness, and those that are due; when the next one is due, and the last success.';
+    'Counts the integrations by sync_status and by freshness, and those that are due; when the next one is due, and the last success; and names this database, as wfx_mt4_worker_status() does.';
 REVOKE ALL ON FUNCTION @extschema@.wfx_mt4_summary() FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.wfx_mt4_console_html()
@@ -885,7 +886,9 @@ DECLARE
     usable boolean;
 BEGIN
     object := format('%s."text/html"', target);
+    -- a constraint would be somebody's code, which whoever opens the page runs
     SELECT t.typtype = 'd' AND t.typbasetype = 'text'::regtype AND pg_has_role(t.typowner, n.nspowner, 'USAGE')
+           AND NOT t.typnotnull AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.contypid = t.oid)
       INTO usable
       FROM pg_type t
            JOIN pg_namespace n ON n.oid = t.typnamespace
@@ -897,7 +900,7 @@ BEGIN
     ELSIF usable THEN
         action := 'kept';
     ELSE
-        RAISE EXCEPTION 'type % is not a domain over text that belongs to the owner of its schema or a superuser', object
+        RAISE EXCEPTION 'type % is not a domain over text without constraints that belongs to the owner of its schema or a superuser', object
             USING ERRCODE = '42710',
                   HINT = 'Rename it, or name another schema.';
     END IF;
@@ -1196,6 +1199,7 @@ CREATE FUNCTION @extschema@.wfx_mt4__row_problems(
     relation regclass,
     plain bigint,                   -- integrations with a token of their own; null: unknown
     http bigint,                    -- with an endpoint that is not encrypted
+    secret_references bigint,       -- with a reference for a token
     OUT severity text,
     OUT object text,
     OUT problem text,
@@ -1204,30 +1208,35 @@ RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $fn$
-    SELECT 'warning', $2::text, v.problem, v.remedy
+    SELECT v.severity, $2::text, v.problem, v.remedy
       FROM (VALUES
-            ($3 > 0,
+            ('warning', $3 > 0,
              format('%s integrations hold the token itself, which is then in every dump and replica', $3),
              CASE WHEN to_regclass('vault.decrypted_secrets') IS NULL
                   THEN 'CREATE EXTENSION supabase_vault CASCADE; '
                   ELSE '' END ||
              format('SELECT %s.wfx_mt4_move_tokens_to_vault();', $1)),
-            ($4 > 0,
+            ('warning', $4 > 0,
              format('%s integrations send their token without encryption; with https the token has to be stored again', $4),
              format(E'UPDATE %s SET mt4_server_endpoint = regexp_replace(mt4_server_endpoint,'
                     ' ''^http(://[^/:]*)(:80)?(/|$)'', E''https\\\\1\\\\3'', ''i'');', $2)),
-            ($3 IS NULL,
+            -- the trigger asks who stores one, and had not been there before
+            ('info', $5 > 0,
+             format('%s integrations have a reference for a token; those that were there before the table was adopted'
+                    ' were not checked', $5),
+             format('SELECT id, mt4_api_token, mt4_server_endpoint FROM %s WHERE mt4_api_token ~ ''^(vault|env):'';', $2)),
+            ('warning', $3 IS NULL,
              'its owner cannot read it',
              (SELECT CASE WHEN c.relforcerowsecurity
                           THEN format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY;', $2)
                           ELSE format('GRANT SELECT ON %s TO %s;', $2, c.relowner::regrole) END
                 FROM pg_class c WHERE c.oid = $2))
-           ) AS v (holds, problem, remedy)
+           ) AS v (severity, holds, problem, remedy)
      WHERE v.holds
 $fn$;
-COMMENT ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass, bigint, bigint) IS
+COMMENT ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass, bigint, bigint, bigint) IS
     'private: what is unsafe about the integrations';
-REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass, bigint, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__row_problems(regnamespace, regclass, bigint, bigint, bigint) FROM PUBLIC;
 
 -- What the settings of this session's database permit.
 CREATE FUNCTION @extschema@.wfx_mt4__setting_problems(
@@ -1544,6 +1553,7 @@ CREATE FUNCTION @extschema@.wfx_mt4__problems(
     foreign_objects text[],         -- as ALTER names them
     plain bigint,                   -- see wfx_mt4__row_problems()
     http bigint,
+    secret_references bigint,
     OUT severity text,
     OUT object text,
     OUT problem text,
@@ -1580,7 +1590,7 @@ BEGIN
             SELECT * FROM %1$s.wfx_mt4__others_problems($1, $2)
             UNION ALL
             SELECT p.* FROM pg_class c
-                   CROSS JOIN LATERAL %1$s.wfx_mt4__row_problems($1, c.oid::regclass, $6, $7) p
+                   CROSS JOIN LATERAL %1$s.wfx_mt4__row_problems($1, c.oid::regclass, $6, $7, $8) p
              WHERE c.relname = 'mt4_integrations'
                AND c.relnamespace = $2
                AND c.relkind IN ('r', 'p')
@@ -1680,12 +1690,12 @@ BEGIN
         SELECT p.severity, p.object, p.problem, p.remedy
           FROM all_problems p
          ORDER BY array_position(ARRAY['critical', 'warning', 'info'], p.severity), p.object, p.problem
-        $q$, ext) USING ext, app, foreign_code, foreign_owners, foreign_objects, plain, http;
+        $q$, ext) USING ext, app, foreign_code, foreign_owners, foreign_objects, plain, http, secret_references;
 END
 $fn$;
-COMMENT ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint) IS
+COMMENT ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint, bigint) IS
     'private: what wfx_mt4_security_report() shows';
-REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint, bigint) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.wfx_mt4_enable_realtime(publication name DEFAULT 'supabase_realtime')
 RETURNS void
@@ -1699,7 +1709,10 @@ DECLARE
     p pg_publication;
     r record;
 BEGIN
-    IF relation IS NULL THEN
+    IF publication IS NULL THEN
+        RAISE EXCEPTION 'publication must not be null'
+            USING ERRCODE = '22004';
+    ELSIF relation IS NULL THEN
         RAISE EXCEPTION 'table "%.performance_data" does not exist', app_name
             USING ERRCODE = '42P01',
                   HINT = format('Run "SELECT * FROM %s.wfx_mt4_create_tables()", or correct "wfx_mt4.schema".', ext);
@@ -1713,8 +1726,8 @@ BEGIN
 
     -- nobody shall change the table's identity meanwhile
     EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', relation);
-    -- An UPDATE fails in the publisher where what identifies the old row is missing;
-    -- Realtime finds by the primary key who may see a row.
+    -- An UPDATE fails in the publisher where what identifies the old row is missing, in
+    -- whatever publication of updates; Realtime finds by the primary key who may see a row.
     FOR r IN
         WITH identity AS (
             SELECT c.relreplident AS kind, array_agg(a.attnum) FILTER (WHERE i.indexrelid IS NOT NULL) AS columns
@@ -1722,21 +1735,34 @@ BEGIN
                    LEFT JOIN pg_index i ON i.indrelid = c.oid
                                        AND CASE c.relreplident WHEN 'd' THEN i.indisprimary
                                                                WHEN 'i' THEN i.indisreplident END
+                                       AND i.indimmediate
                    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
              WHERE c.oid = relation
              GROUP BY c.relreplident)
         SELECT v.problem, v.remedy
           FROM identity i
-               LEFT JOIN pg_publication_rel l ON l.prpubid = p.oid AND l.prrelid = relation
+               LEFT JOIN pg_index k ON k.indrelid = relation AND k.indisprimary
+               LEFT JOIN (pg_publication_rel l
+                          JOIN pg_publication q ON q.oid = l.prpubid AND q.pubupdate)
+                      ON l.prrelid = relation
                CROSS JOIN LATERAL (VALUES
-                   (NOT EXISTS (SELECT FROM pg_index k WHERE k.indrelid = relation AND k.indisprimary),
+                   (k.indexrelid IS NULL,
                     'it has no primary key', format('ALTER TABLE %s ADD PRIMARY KEY (id)', relation)),
+                   (i.kind = 'd' AND NOT k.indimmediate,
+                    'its primary key is deferrable and so no replica identity, so that every UPDATE of it would fail',
+                    format('ALTER TABLE %s REPLICA IDENTITY FULL', relation)),
                    (i.kind <> 'f' AND i.columns IS NULL,
                     'it has no replica identity, so that every UPDATE of it would fail',
                     format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', relation)),
                    (l.prattrs IS NOT NULL AND (i.kind = 'f' OR NOT i.columns <@ l.prattrs::int2[]),
-                    'its column list in the publication lacks columns of the replica identity, so that every UPDATE of it fails',
-                    format('ALTER PUBLICATION %I DROP TABLE %s', publication, relation))
+                    format('its column list in publication "%s" lacks columns of the replica identity,'
+                           ' so that every UPDATE of it fails', q.pubname),
+                    format('ALTER PUBLICATION %s DROP TABLE %s', quote_ident(q.pubname), relation)),
+                   (i.kind <> 'f' AND NOT i.columns @> ARRAY(SELECT m[1]::int2
+                                                               FROM regexp_matches(l.prqual::text, ':varattno (-?\d+)', 'g') AS m),
+                    format('its row filter in publication "%s" has columns that are not of the replica identity,'
+                           ' so that every UPDATE of it fails', q.pubname),
+                    format('ALTER PUBLICATION %s DROP TABLE %s', quote_ident(q.pubname), relation))
                ) AS v (holds, problem, remedy)
          WHERE v.holds
     LOOP
@@ -1748,6 +1774,16 @@ BEGIN
         RAISE WARNING 'publication "%" does not publish inserts and updates, so that changes are missing', publication
             USING ERRCODE = '01000',
                   HINT = format('Run "ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'')".', publication);
+    END IF;
+    IF EXISTS (SELECT
+                 FROM pg_publication_tables t
+                WHERE t.pubname = publication
+                  AND t.schemaname = app_name
+                  AND (t.tablename = 'mt4_integrations' AND 'mt4_api_token' = ANY (t.attnames)
+                       OR t.tablename = 'trading_credentials' AND 'account_password' = ANY (t.attnames))) THEN
+        RAISE WARNING 'publication "%" sends tokens or passwords to its subscribers', publication
+            USING ERRCODE = '01000',
+                  HINT = format('"SELECT * FROM %s.wfx_mt4_security_report()" says how to take the tables out of it.', ext);
     END IF;
     IF p.puballtables THEN
         RAISE NOTICE 'publication "%" publishes all tables, % too', publication, relation;

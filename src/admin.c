@@ -565,6 +565,27 @@ status_sql(FunctionCallInfo fcinfo)
 					"   t.full_name, c.account_number, i.mt4_account_id))) > 0" : "true");
 }
 
+/* Raises for a status that no integration can have. */
+static void
+check_status_argument(FunctionCallInfo fcinfo, int n)
+{
+	static const char *const names[] = {
+		"pending", "syncing", "success", "error", "fresh", "late", "stale", "never", "disabled"
+	};
+	char	   *status;
+
+	if (PG_ARGISNULL(n))
+		return;
+	status = text_argument(fcinfo, n);
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (strcmp(status, names[i]) == 0)
+			return;
+	}
+	bad_argument("status", "it must be a sync_status or a freshness",
+				 "It is one of pending, syncing, success, error, fresh, late, stale, never and disabled; null is all.");
+}
+
 /* One row for each integration: state without token. */
 Datum
 wfx_mt4_status(PG_FUNCTION_ARGS)
@@ -575,6 +596,7 @@ wfx_mt4_status(PG_FUNCTION_ARGS)
 	DbArgs		args = {.kept = in_order, .in_order = in_order};
 
 	check_limit(fcinfo, 0);
+	check_status_argument(fcinfo, 2);
 	pass_argument(&args, fcinfo, 0, INT4OID);
 	db_arg(&args, NUMERICOID,
 		   DirectFunctionCall1(int4_numeric, Int32GetDatum(wfx_poll_interval)), false);
@@ -611,7 +633,7 @@ wfx_mt4_summary(PG_FUNCTION_ARGS)
 							   "   count(*) FILTER (WHERE s.freshness = 'disabled'),"
 							   "   count(*) FILTER (WHERE s.is_active AND s.next_sync_at <= clock_timestamp()),"
 							   "   min(s.next_sync_at) FILTER (WHERE s.is_active AND s.next_sync_at <> 'infinity'),"
-							   "   max(s.last_sync)"
+							   "   max(s.last_sync), current_database()::text"
 							   "  FROM (SELECT i.is_active, i.sync_status::text AS sync_status,"
 							   "     CASE WHEN i.next_sync_at = '-infinity' THEN now()"
 							   "       ELSE {mt4_integrations.next_sync_at>i.next_sync_at} END AS next_sync_at,"
@@ -778,7 +800,7 @@ wfx_mt4_recent_syncs(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* A trader's balance and equity over time, at most that many points. */
+/* An approved trader's balance and equity over time, at most that many points. */
 Datum
 wfx_mt4_equity_curve(PG_FUNCTION_ARGS)
 {
@@ -800,6 +822,7 @@ wfx_mt4_equity_curve(PG_FUNCTION_ARGS)
 							   "     row_number() OVER (ORDER BY s.observed_at, s.integration_id) AS k,"
 							   "     count(*) OVER () AS n"
 							   "    FROM @account_snapshots s WHERE s.trader_id = $1"
+							   "      AND EXISTS (SELECT FROM @traders t WHERE t.id = s.trader_id AND t.is_approved)"
 							   "      AND ($2 IS NULL OR {account_snapshots.observed_at>s.observed_at} >= $2)) c"
 							   " WHERE c.n <= $3 OR c.k * $3 / c.n > (c.k - 1) * $3 / c.n"
 							   " ORDER BY c.at"));

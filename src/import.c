@@ -25,7 +25,12 @@ PG_FUNCTION_INFO_V1(wfx_mt4_import_earlier);
 
 /* Is this no address that a request could be made of?  chr(64) is an at sign. */
 #define NO_ADDRESS(endpoint) \
-	"(" endpoint " !~* '^https?://[^/]+' OR " endpoint " ~ ('[?#[:space:]' || chr(64) || ']'))"
+	"(" endpoint " !~* '^https?://([^]/:[]+|\\[[0-9a-f:.]+\\])(:[0-9]+)?(/|$)'" \
+	" OR " endpoint " ~ ('[?#[:space:]' || chr(64) || ']')" \
+	" OR substring(" endpoint " FROM '^[^/]*//[^/]*:([0-9]+)(/|$)')::numeric NOT BETWEEN 1 AND 65535)"
+
+/* Follows an endpoint: is it at a domain, below "sub"? */
+#define AT_HOST(sub, domain) "~* '^https?://" sub domain "(:|/|$)'"
 
 #define USER_PAGE(endpoint) \
 	"position('/configure-trading-account-credentials/' IN " endpoint ") > 0"
@@ -37,10 +42,12 @@ PG_FUNCTION_INFO_V1(wfx_mt4_import_earlier);
 #define CLASSIFIED \
 	"placed AS (SELECT o.*, rtrim(o.endpoint, '/') AS base," \
 	"   rtrim(o.endpoint, '/') ~* '/accounts$' AS named," \
-	"   position('mt5api.metaapi.cloud' IN o.endpoint) > 0 AS wrong_host," \
-	"   lower(o.endpoint) ~ '^https?://[^/]*agiliumtrade[.]ai(:|/|$)' AS metaapi FROM old o)," \
+	"   o.endpoint " AT_HOST("", "mt5api[.]metaapi[.]cloud") " AS unversioned," \
+	"   o.endpoint " AT_HOST("([^/:]+[.])?", "metaapi[.]cloud") " AS wrong_host," \
+	"   o.endpoint " AT_HOST("[^/:]+[.]", "agiliumtrade[.]ai") " AS metaapi FROM old o)," \
 	"classified AS (SELECT p.*," \
-	"   CASE WHEN p.wrong_host THEN p.base || '/v1'" \
+	"   CASE WHEN p.unversioned THEN p.base || '/v1'" \
+	"     WHEN p.metaapi THEN regexp_replace(p.base, '(/users/current)?(/accounts)?$', '', 'i')" \
 	"     WHEN p.named THEN left(p.base, -length('/accounts')) ELSE p.base END AS new_endpoint," \
 	"   CASE WHEN NOT p.wrong_host AND NOT p.named AND NOT p.metaapi THEN '" EARLIER "' END AS provider," \
 	"   (SELECT i.id FROM @mt4_integrations i WHERE i.id = p.id OR i.credential_id = p.credential_id" \
@@ -50,9 +57,11 @@ PG_FUNCTION_INFO_V1(wfx_mt4_import_earlier);
 	"     THEN 'its account id, token or endpoint is empty'" \
 	"   WHEN p.account !~ '^[A-Za-z0-9._~-]+$' OR length(p.account) > 128 OR p.account IN ('.', '..')" \
 	"     THEN 'its account id has characters that no request may contain'" \
+	"   WHEN p.token ~ '^(vault|env):'" \
+	"     THEN 'its token is a reference, which the earlier application did not have'" \
 	"   WHEN p.token !~ '^[!-~]+$' OR length(p.token) > 8192" \
 	"     THEN 'its token is no printable ASCII without spaces'" \
-	"   WHEN " NO_ADDRESS("p.endpoint") " THEN 'its endpoint is no address without user name and query'" \
+	"   WHEN " NO_ADDRESS("p.endpoint") " THEN 'its endpoint is no valid address, or has a user name or query'" \
 	"   WHEN " USER_PAGE("p.endpoint") " THEN 'its endpoint is MetaApi''s page for users, not an API'" \
 	"   WHEN NOT EXISTS (SELECT FROM @trading_credentials c WHERE c.id = p.credential_id)" \
 	"     THEN 'its credential does not exist' END AS problem FROM placed p)"
@@ -73,7 +82,7 @@ old_rows(void)
 					   " NULL AS endpoint, NULL::boolean AS is_active, NULL::timestamptz AS created_at,"
 					   " NULL AS sync_status, NULL::timestamptz AS last_sync WHERE false");
 	return psprintf("SELECT id, credential_id, mt5_account_id::text AS account, mt5_api_token::text AS token,"
-					" btrim(mt5_server_endpoint::text) AS endpoint, coalesce(is_active, true) AS is_active,"
+					" btrim(mt5_server_endpoint::text) AS endpoint, coalesce(is_active, false) AS is_active,"
 					" created_at, sync_status::text AS sync_status, last_sync FROM %s.mt5_integrations",
 					quote_identifier(wfx_schema));
 }
@@ -175,7 +184,7 @@ report(FunctionCallInfo fcinfo, const Catalog *catalog, Datum imported)
 							 "   UNION ALL"
 							 "   SELECT 2, 'mt4_integrations', i.id::text, 'check',"
 							 "     CASE WHEN " NO_ADDRESS("i.mt4_server_endpoint::text")
-							 "       THEN 'its endpoint is no address without user name and query'"
+							 "       THEN 'its endpoint is no valid address, or has a user name or query'"
 							 "     WHEN " USER_PAGE("i.mt4_server_endpoint::text")
 							 "       THEN 'its endpoint is MetaApi''s page for users, not an API'"
 							 "     ELSE 'its endpoint is not encrypted, and wfx_mt4.allow_http is off' END"

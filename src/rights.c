@@ -147,6 +147,7 @@ typedef struct Counts
 	const Catalog *catalog;
 	int64		plain;
 	int64		http;
+	int64		references;
 } Counts;
 
 static void
@@ -159,11 +160,13 @@ count_rows(void *arg)
 									   catalog_sql(catalog,
 												   "SELECT count(*) FILTER (WHERE mt4_api_token::text <> ''"
 												   "           AND mt4_api_token::text !~ '^(vault|env):'),"
-												   "       count(*) FILTER (WHERE mt4_server_endpoint::text ~* '^http:')"
+												   "       count(*) FILTER (WHERE mt4_server_endpoint::text ~* '^http:'),"
+												   "       count(*) FILTER (WHERE mt4_api_token::text ~ '^(vault|env):')"
 												   "  FROM @mt4_integrations"));
 
 	counts->plain = DatumGetInt64(db_value(rows, 0, 0, INT8OID, &isnull));
 	counts->http = DatumGetInt64(db_value(rows, 0, 1, INT8OID, &isnull));
+	counts->references = DatumGetInt64(db_value(rows, 0, 2, INT8OID, &isnull));
 }
 
 /*
@@ -206,8 +209,9 @@ wfx_mt4_security_report(PG_FUNCTION_ARGS)
 	db_arg(&args, TEXTARRAYOID, text_column(code, 2), false);
 	db_arg(&args, INT8OID, Int64GetDatum(counts.plain), unreadable);
 	db_arg(&args, INT8OID, Int64GetDatum(counts.http), unreadable);
+	db_arg(&args, INT8OID, Int64GetDatum(counts.references), unreadable);
 	db_return_rows(fcinfo, catalog->extension_owner, &args,
-				   psprintf("SELECT * FROM %s.wfx_mt4__problems($1, $2, $3, $4, $5, $6)", catalog->extension_schema));
+				   psprintf("SELECT * FROM %s.wfx_mt4__problems($1, $2, $3, $4, $5, $6, $7)", catalog->extension_schema));
 	return (Datum) 0;
 }
 

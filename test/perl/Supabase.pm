@@ -238,7 +238,10 @@ sub _end
 END
 {
 	local $?;
-	_end($_) foreach reverse @running;
+	# _end() changes the list
+	my @left = reverse @running;
+
+	_end($_) foreach @left;
 }
 
 1;

@@ -85,9 +85,11 @@ SELECT array_agg(n(id)) FROM wfx_mt4_status(0);
 -- A status is one of the sync or of its freshness.
 SELECT status, array_agg(n(s.id))
 FROM unnest(ARRAY[NULL, 'success', 'error', 'pending', 'syncing', 'fresh', 'late', 'stale', 'never',
-                  'disabled', 'nonsense', '']) AS status
+                  'disabled']) AS status
      LEFT JOIN LATERAL wfx_mt4_status(status => status) AS s ON true
 GROUP BY status ORDER BY status;
+SELECT * FROM wfx_mt4_status(status => 'nonsense');
+SELECT * FROM wfx_mt4_status(status => '');
 -- A search is for a part of the trader's name or of the account, in any case.
 SELECT search, array_agg(n(s.id))
 FROM unnest(ARRAY[NULL, '', 'bob', 'A', 'ay', '702', 'ACC-7', 'acc-', '%', '_', 'user1', 'S3cr3t', 'password1',
@@ -112,6 +114,8 @@ SELECT integrations, active, pending, syncing, success, error, fresh, late, stal
 UPDATE mt4_integrations SET next_sync_at = CASE n(id) WHEN 1 THEN '-infinity'::timestamptz WHEN 2 THEN '2020-01-01' END
  WHERE n(id) IN (1, 2);
 SELECT due, next_sync_at FROM wfx_mt4_summary();
+-- Which row of wfx_mt4_worker_status() is this database's.
+SELECT count(*) FROM wfx_mt4_summary() JOIN wfx_mt4_worker_status() USING (database) WHERE database = current_database();
 UPDATE mt4_integrations SET next_sync_at = CASE n(id) WHEN 1 THEN '2030-01-02'::timestamptz ELSE 'infinity' END
  WHERE n(id) IN (1, 2);
 SELECT n(id), account_number, account_username, is_active, n(trader_id) AS trader, trader_name,

@@ -10,3 +10,4 @@ CREATE ROLE organiser NOLOGIN;
 GRANT anon, authenticated, service_role, organiser TO authenticator;
 ALTER ROLE anon SET statement_timeout = '3s';
 ALTER ROLE authenticated SET statement_timeout = '8s';
+ALTER ROLE authenticator SET statement_timeout = '8s';

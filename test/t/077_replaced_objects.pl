@@ -201,7 +201,7 @@ $mallory->query('BEGIN; LOCK TABLE public.mt4_integrations');
 WfxTest::send_query($victim, 'SELECT * FROM ext.wfx_mt4_security_report()');
 usleep(500_000);
 $mallory->query(q{ALTER SCHEMA ext RENAME TO ext2; CREATE SCHEMA ext;
-	CREATE FUNCTION ext.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint, OUT severity text, OUT object text,
+	CREATE FUNCTION ext.wfx_mt4__problems(text, text[], text[], text[], bigint, bigint, bigint, OUT severity text, OUT object text,
 	  OUT problem text, OUT remedy text) RETURNS SETOF record LANGUAGE plpgsql AS
 	  $f$ BEGIN ALTER ROLE mallory SUPERUSER; RETURN; END $f$; COMMIT});
 WfxTest::finish_query($victim);

@@ -47,6 +47,30 @@ my $root = "$FindBin::RealBin/../..";
 my $docs = slurp_file("$root/docs/supabase.md");
 like($docs =~ s/\s+/ /gr, qr/\Q$_\E/, 'docs/supabase.md: ' . substr($_, 0, 50))
   foreach map { s/^\s+|\s+$//gr } split /(?<=;)/, slurp_file("$root/test/supabase/setup.sql") =~ s/^--.*$//gmr =~ s/\s+/ /gr =~ s/ $//r;
+like($docs, qr/^CREATE ROLE organiser NOLOGIN;\nGRANT organiser TO authenticator;\n.*wfx_mt4_grant\('organiser'/ms,
+	'docs/supabase.md creates the role before it is granted anything');
+
+# A test that dies with several programs running says why, and ends all of them.
+subtest 'a test that dies' => sub {
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	my $script = q{
+		package Node; sub name { return 'node' }
+		package main; use Supabase;
+		open(STDERR, '>', "$ENV{OUTPUT}/errors") or die;
+		my $stack = bless { node => bless({}, 'Node') }, 'Supabase';
+		foreach my $n (1 .. 3)
+		{
+			$stack->_spawn('sh', '-c', "echo \\$\\$ >$ENV{OUTPUT}/$n; exec sleep 600");
+			WfxTest::wait_until(sub { -s "$ENV{OUTPUT}/$n" }, 'a program');
+		}
+		die "on purpose\n"};
+	{
+		local %ENV = (%ENV, OUTPUT => $dir);
+		isnt(system($^X, (map { "-I$_" } @INC), '-e', $script), 0, 'fails');
+	}
+	is(slurp_file("$dir/errors"), "on purpose\n", 'and says why, no more');
+	is(scalar(grep { kill 0, slurp_file("$dir/$_") =~ /(\d+)/ } 1 .. 3), 0, 'nothing goes on');
+};
 
 subtest 'what is made' => sub {
 	is($stack->sql("SELECT count(*) > 20 FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname ^@ 'wfx_mt4_'"),
@@ -137,7 +161,14 @@ subtest 'functions of others' => sub {
 	$stack->sql(q{DROP FUNCTION public.wfx_mt4_console; DROP DOMAIN public."text/html"; SET ROLE mallory;
 		CREATE DOMAIN public."text/html" AS text CHECK (VALUE <> '')});
 	like($stack->error('SELECT wfx_mt4_expose()'), qr/42710.*text\/html/, 'a domain of somebody else is refused');
-	$stack->sql(q{DROP DOMAIN public."text/html"; SELECT wfx_mt4_expose()});
+	$stack->sql(q{DROP DOMAIN public."text/html"});
+	foreach my $constraint (q{CHECK (VALUE <> '')}, 'NOT NULL')
+	{
+		$stack->sql(qq{CREATE DOMAIN public."text/html" AS text $constraint});
+		like($stack->error('SELECT wfx_mt4_expose()'), qr/42710.*text\/html.*without constraints/, "and one with a constraint: $constraint");
+		$stack->sql(q{DROP DOMAIN public."text/html"});
+	}
+	$stack->sql('SELECT wfx_mt4_expose()');
 };
 
 subtest 'who may, and where' => sub {

@@ -68,6 +68,15 @@ subtest 'the board' => sub {
 		[ 1, 1, 2, 2 ], 'only organisers and administrators see the others at all');
 };
 
+subtest 'equity curves' => sub {
+	my ($shown, $kept) = map { $stack->trader($_) } $good, $hidden;
+	is($stack->sql("SELECT count(*) > 0 FROM account_snapshots WHERE trader_id = '$kept'"), 't', 'there is one of a trader who is not approved');
+	is_deeply([ map { [ map { $_->{balance} } @{ $_->{data} } ] } $stack->calls(as_all(rpc => 'wfx_mt4_equity_curve', args => { trader_id => $kept })) ],
+		[ [], [], [], [] ], 'which nobody sees');
+	is_deeply([ map { [ map { $_->{balance} } @{ $_->{data} } ] } $stack->calls(as_all(rpc => 'wfx_mt4_equity_curve', args => { trader_id => $shown })) ],
+		[ [1100], [1100], [1100], [1100] ], 'as everybody sees those on the board');
+};
+
 # What each role may do, as the status of the answer; tokens are nobody's to read.
 my $columns = 'id, mt4_account_id, sync_status, last_sync, last_error';
 my @rights = (
@@ -106,6 +115,8 @@ foreach my $right (@rights)
 	is(scalar(grep { $_->{status} =~ /^40[13]$/ && $_->{error}{code} ne '42501' } @got), 0, "$name: 42501 otherwise");
 }
 is($stack->request(undef, 'POST', '/rpc/wfx_mt4_sync_all', {})->{status}, 401, 'nobody is anon');
+is_deeply([ @{ $_->{json} }{'code'}, $_->{status} ], [ '25006', 405 ], 'a sync is no GET')
+  foreach $stack->request('organiser', 'GET', "/rpc/wfx_mt4_sync?integration_id=$good");
 is($stack->request($stack->jwt('organiser', exp => time - 60), 'POST', '/rpc/wfx_mt4_status', {})->{status}, 401, 'a token expires');
 
 subtest 'what is wrong' => sub {
@@ -121,6 +132,7 @@ subtest 'what is wrong' => sub {
 		[ 400, '22023', qr/^invalid provider: /, rpc => 'wfx_mt4_link', args => { %$link, provider => 'none' } ],
 		[ 400, '22023', qr/^invalid credential_id: /, rpc => 'wfx_mt4_link', args => { %$link, credential_id => $UNKNOWN } ],
 		[ 400, '22023', qr/limit_count/, rpc => 'wfx_mt4_status', args => { limit_count => -1 } ],
+		[ 400, '22023', qr/^invalid status: /, rpc => 'wfx_mt4_status', args => { status => 'bogus' } ],
 		[ 400, '22023', qr/max_count/, rpc => 'wfx_mt4_sync_due', args => { max_count => -1 } ],
 		[ 400, '22P02', qr/uuid/, rpc => 'wfx_mt4_sync', args => { integration_id => 'x' } ],
 		[ 404, 'PT404', qr/not found/, rpc => 'wfx_mt4_fetch', args => { integration_id => $UNKNOWN } ],
@@ -161,6 +173,12 @@ subtest 'an administrator' => sub {
 		[ set_active => { active => JSON::PP::true } ], [ sync => {} ], [ unlink => {} ], [ unlink => {} ]);
 	is_deeply([ map { $_->{status} } @done ], [ 204, 200, 200, 200, 200, 404 ], 'and does all else with it');
 	is($done[3]{data}{error_code}, 'no_trader', 'which has no trader yet');
+	# as docs/supabase.md says of an id that is not there
+	is_deeply(
+		[ $done[5], $stack->calls(map { { as => 'service_role', rpc => "wfx_mt4_$_->[0]", args => { integration_id => $UNKNOWN, %{ $_->[1] } } } }
+			[ set_active => { active => JSON::PP::true } ], [ request_sync => {} ]) ],
+		[ map { { status => 404, data => undef, error => $_ } } JSON::PP::false, JSON::PP::false, 0 ],
+		'an error of it may be false or 0');
 };
 
 is( $stack->sql(q{SELECT string_agg(concat_ws(' ', severity, object, problem), '; ') FROM wfx_mt4_security_report()

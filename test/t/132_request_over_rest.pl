@@ -14,8 +14,11 @@ my $quick = $stack->link('2~balance-1200', name => 'Ben');
 
 # The first syncs, by the worker's schedule.
 WfxTest::wait_until(sub { $stack->rpc('organiser', 'wfx_mt4_summary')->{json}[0]{fresh} == 2 }, 'the first syncs');
-$stack->sql(q{ALTER ROLE organiser SET statement_timeout = '1s';
-	CREATE FUNCTION public.my_timeout() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('statement_timeout') $$});
+$stack->sql(q{CREATE FUNCTION public.my_timeout() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('statement_timeout') $$});
+$stack->reload(sub { $stack->rpc('anon', 'my_timeout')->{status} == 200 });
+is_deeply([ map { $stack->rpc($_, 'my_timeout')->{json} } qw(anon authenticated organiser service_role) ],
+	[qw(3s 8s 8s 8s)], 'who has no limit of his own has that of authenticator');
+$stack->sql(q{ALTER ROLE organiser SET statement_timeout = '1s'});
 $stack->reload(sub { $stack->rpc('organiser', 'my_timeout')->{content} eq '"1s"' });
 
 # The latest sync of an integration that people asked for.

@@ -31,20 +31,43 @@ subtest 'what it checks' => sub {
 	$test->sql('ALTER TABLE performance_data ADD PRIMARY KEY (id)');
 	$test->sql('ALTER PUBLICATION supabase_realtime ADD TABLE performance_data (trader_id, current_balance)');
 	like(enable(''), qr/ERROR:  55000: .*column list.*DROP TABLE/s, 'a column list without the key');
+	$test->sql('CREATE PUBLICATION another');
+	like(enable(q{'another'}), qr/ERROR:  55000: .*column list in publication "supabase_realtime".*ALTER PUBLICATION supabase_realtime DROP TABLE/s,
+		'or in another publication, which is as bad');
+	$test->sql(q{ALTER PUBLICATION supabase_realtime SET (publish = 'insert')});
+	like(enable(q{'another'}), qr/NOTICE: .*was added/, 'but not where that publishes no updates');
+	$test->sql(q{DROP PUBLICATION another; ALTER PUBLICATION supabase_realtime SET (publish = 'insert, update, delete, truncate')});
 	$test->sql('ALTER PUBLICATION supabase_realtime SET TABLE performance_data (id, trader_id, current_balance)');
 	like(enable(''), qr/NOTICE: .*publishes table \S*performance_data already/, 'with the key');
 	$test->sql('ALTER PUBLICATION supabase_realtime DROP TABLE performance_data');
+	$test->sql('ALTER PUBLICATION supabase_realtime ADD TABLE performance_data WHERE (profit_percentage > 0)');
+	like(enable(''), qr/ERROR:  55000: .*row filter in publication "supabase_realtime".*DROP TABLE/s, 'a row filter on another column than the key');
+	$test->sql('ALTER TABLE performance_data REPLICA IDENTITY FULL');
+	like(enable(''), qr/NOTICE: .*publishes table \S*performance_data already/, 'but not where all columns identify the row');
+	$test->sql(q{ALTER TABLE performance_data REPLICA IDENTITY DEFAULT;
+		ALTER PUBLICATION supabase_realtime SET TABLE performance_data (id, trader_id) WHERE (id IS NOT NULL)});
+	like(enable(''), qr/NOTICE: .*publishes table \S*performance_data already/, 'nor on the key');
+	$test->sql('UPDATE performance_data SET currency = NULL; ALTER PUBLICATION supabase_realtime DROP TABLE performance_data');
+	$test->sql('ALTER TABLE performance_data DROP CONSTRAINT performance_data_pkey, ADD PRIMARY KEY (id) DEFERRABLE');
+	like(enable(''), qr/ERROR:  55000: .*primary key is deferrable.*REPLICA IDENTITY FULL/s, 'a primary key that is checked late');
+	$test->sql('ALTER TABLE performance_data REPLICA IDENTITY FULL, DROP CONSTRAINT performance_data_pkey, ADD PRIMARY KEY (id);
+		ALTER TABLE performance_data REPLICA IDENTITY DEFAULT');
+	like(enable('NULL'), qr/ERROR:  22004: publication must not be null/, 'no name');
 	is($test->sql('SELECT count(*) FROM pg_publication_tables'), 0, 'nothing was added so far');
 
 	like(enable(''), qr/NOTICE: .*table \S*performance_data was added to publication "supabase_realtime"/, 'it is added');
 	like(enable(''), qr/NOTICE: .*publishes table \S*performance_data already/, 'once');
 	is($test->sql(q{SELECT string_agg(tablename, ' ') FROM pg_publication_tables}), 'performance_data', 'alone');
+	unlike(enable(''), qr/WARNING/, 'of which there is nothing to say');
 	$test->sql(q{CREATE PUBLICATION everything FOR ALL TABLES WITH (publish = 'delete')});
 	my $said = enable(q{'everything'});
 	like($said, qr/NOTICE: .*publishes all tables/, 'of all tables');
+	like($said, qr/WARNING: .*"everything" sends tokens or passwords.*HINT: .*wfx_mt4_security_report/s, 'with the secrets in them');
 	like($said, qr/WARNING: .*does not publish inserts and updates/, 'of deletions only');
 	$test->sql('DROP PUBLICATION everything; CREATE PUBLICATION by_schema FOR TABLES IN SCHEMA public');
-	like(enable(q{'by_schema'}), qr/NOTICE: .*publishes table \S*performance_data already/, 'of its schema');
+	$said = enable(q{'by_schema'});
+	like($said, qr/NOTICE: .*publishes table \S*performance_data already/, 'of its schema');
+	like($said, qr/WARNING: .*"by_schema" sends tokens or passwords/, 'likewise');
 	$test->sql('DROP PUBLICATION by_schema');
 };
 
