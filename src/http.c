@@ -120,6 +120,7 @@ struct HttpPool
 	int64_t		expire_us;		/* when overdue requests are looked for */
 	int			in_flight;
 	int			max_in_flight;
+	bool		must_open;		/* libcurl 8 opens no connection for a request that may wait */
 	int			delay_ms;		/* until more may be started anyway, 0: nothing to wait for */
 	Origins		origins;
 	Slot	   *free_slots;
@@ -1091,6 +1092,7 @@ http_pool_create(const HttpOptions *options, HttpStart start, void *arg, const c
 	pool->max_in_flight = possible_connections(options->max_in_flight);
 	pool->done_last = &pool->done;
 	origins_init(&pool->origins, options->http2);
+	pool->must_open = curl_version_info(CURLVERSION_NOW)->version_num >= 0x080000;
 	pool->multi = curl_multi_init();
 	pool->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (pool->epoll_fd < 0)
@@ -1254,11 +1256,11 @@ set_request(Slot *slot, const char *url)
 {
 	bool		https = slot->origin->target.https && slot->pool->options.http2;
 	/* one that is to open a connection does not wait for room on others */
-	bool		wait = https && (!slot->share.opening || slot->origin->n_connections == 0);
+	bool		opens = slot->pool->must_open && slot->share.opening && slot->origin->n_connections > 0;
 
 	return curl_easy_setopt(slot->easy, CURLOPT_URL, url) == CURLE_OK &&
 		curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, slot->headers.list) == CURLE_OK &&
-		curl_easy_setopt(slot->easy, CURLOPT_PIPEWAIT, (long) wait) == CURLE_OK &&
+		curl_easy_setopt(slot->easy, CURLOPT_PIPEWAIT, (long) (https && !opens)) == CURLE_OK &&
 		curl_easy_setopt(slot->easy, CURLOPT_HTTP_VERSION,
 						 https ? (long) CURL_HTTP_VERSION_2TLS : (long) CURL_HTTP_VERSION_1_1) == CURLE_OK;
 }
