@@ -28,6 +28,7 @@ use JSON::PP qw();
 use MIME::Base64 qw(encode_base64url);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Test::More qw();
 
 my $TESTS = abs_path(dirname(__FILE__) . '/..');
 my $PAGE = abs_path("$TESTS/../sql/wfx_mt4_console.html");
@@ -35,6 +36,14 @@ my $SECRET = 'a secret of the tests, which is at least 32 bytes long';
 
 # What is running, to be ended in any case.
 my @running;
+
+# Where npm could not install what is needed, a test says that it was skipped.
+sub import
+{
+	Test::More::plan(skip_all => 'npm could not install its packages here')
+	  unless -d "$ENV{WORK}/node/node_modules";
+	return;
+}
 
 # Starts everything.  Options are those of WfxTest; workers, true to have the
 # extension preloaded and a worker for the database.
