@@ -277,7 +277,8 @@ may_connect(const Origin *origin, int free, int64_t now_us)
 static int64_t
 useful_in_flight(const Origin *origin, int64_t now_us)
 {
-	int64_t		waited_us = origin->in_flight > 0 ? now_us - origin->heard_us : 0;
+	/* what was started or heard since the turn began has waited for nothing yet */
+	int64_t		waited_us = origin->in_flight > 0 && now_us > origin->heard_us ? now_us - origin->heard_us : 0;
 	int64_t		latency_us = waited_us > origin->fastest_us ? waited_us : origin->fastest_us;
 	int64_t		useful = latency_us / COST_US;
 
@@ -396,7 +397,8 @@ origin_ends(Origin *origin, OriginShare *share)
 {
 	Connection *connection = share->port != 0 ? find_connection(origin, share->port) : NULL;
 
-	if (connection != NULL)
+	/* not if a later connection has the port of one that is closed */
+	if (connection != NULL && connection->streams > 0)
 		connection->streams--;
 	if (!share->sent)
 		origin->unsent--;

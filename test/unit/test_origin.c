@@ -214,6 +214,9 @@ test_latency(void)
 	for (; origin_may_start(origin, 0, 5000, 1); n++)
 		origin_start(origin, &share, 1);
 	tap_ok(n == 64, "a few at first");
+	origin->heard_us = 5000;
+	tap_ok(!origin_may_start(origin, 0, 5000, 1), "also where what is in flight was started later in a turn");
+	origin->heard_us = 1;
 	tap_ok(origin_may_start(origin, 0, 5000, 2001), "twice as many after a millisecond");
 	for (; origin_may_start(origin, 0, 5000, 5001); n++)
 		origin_start(origin, &share, 5001);
