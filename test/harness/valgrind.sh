@@ -19,6 +19,8 @@ readonly REPORTS=$WORK/log/valgrind
 
 # Without the distribution's patches, which fix the directories.
 build_server() {
+	local module
+
 	list_sources
 	unpack_source "postgresql-$PG_MAJOR" --skip-patches
 	cd "$SOURCES/postgresql-$PG_MAJOR"
@@ -26,7 +28,9 @@ build_server() {
 		--enable-tap-tests --without-readline --without-zlib --without-icu \
 		CPPFLAGS=-DUSE_VALGRIND CFLAGS=-Og
 	quietly make --jobs="$(nproc)" install
-	quietly make -C contrib/pg_stat_statements install
+	for module in pg_stat_statements postgres_fdw spi; do
+		quietly make -C "contrib/$module" install
+	done
 	cp src/tools/valgrind.supp "$SERVER/"
 	cd "$OLDPWD"
 }
