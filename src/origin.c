@@ -249,13 +249,13 @@ note_stuck(Origin *origin, int64_t now_us)
 }
 
 /*
- * May another request start now, as far as connections are concerned?  free is how
+ * May another request start now, as far as connections are concerned?  spare is how
  * many requests more there may be at all.
  */
 static bool
-may_connect(const Origin *origin, int free, int64_t now_us)
+may_connect(const Origin *origin, int spare, int64_t now_us)
 {
-	int			wanted = origin->n_jobs < free ? origin->n_jobs : free;
+	int			wanted = origin->n_jobs < spare ? origin->n_jobs : spare;
 
 	switch (origin->sharing)
 	{
@@ -295,11 +295,11 @@ origin_patience(const Origin *origin, int64_t now_us)
 }
 
 /*
- * May the first job start now, where free more may start at all?  max_in_flight, of
+ * May the first job start now, where so many more may start at all?  max_in_flight, of
  * this origin, 0 is no limit.
  */
 bool
-origin_may_start(Origin *origin, int max_in_flight, int free, int64_t now_us)
+origin_may_start(Origin *origin, int max_in_flight, int spare, int64_t now_us)
 {
 	if (origin->first == NULL || origin->first->not_before_us > now_us)
 		return false;
@@ -310,7 +310,7 @@ origin_may_start(Origin *origin, int max_in_flight, int free, int64_t now_us)
 		return false;
 	if (origin->target.https && origin->unsent >= MAX_UNSENT)
 		return false;
-	return (origin->resolving == 0 || origin_is_resolved(origin, now_us)) && may_connect(origin, free, now_us);
+	return (origin->resolving == 0 || origin_is_resolved(origin, now_us)) && may_connect(origin, spare, now_us);
 }
 
 /* A request is given to libcurl. */
@@ -362,7 +362,22 @@ add_connection(Origin *origin, int port)
 	return &connections[origin->n_connections++];
 }
 
-/* A request goes out on the connection with that local port; false without memory. */
+/* Takes a request off its connection, if it is on one. */
+static void
+leave_connection(Origin *origin, OriginShare *share)
+{
+	Connection *connection = share->port != 0 ? find_connection(origin, share->port) : NULL;
+
+	/* not if a later connection has the port of one that is closed */
+	if (connection != NULL && connection->streams > 0)
+		connection->streams--;
+	share->port = 0;
+}
+
+/*
+ * A request goes out on the connection with that local port, maybe once more, after
+ * another one has refused it; false without memory.
+ */
 bool
 origin_sends(Origin *origin, OriginShare *share, int port)
 {
@@ -373,6 +388,7 @@ origin_sends(Origin *origin, OriginShare *share, int port)
 	share->sent = true;
 	if (origin->sharing == SHARING_NONE)
 		return true;
+	leave_connection(origin, share);
 	connection = find_connection(origin, port);
 	if (connection == NULL)
 		connection = add_connection(origin, port);
@@ -395,11 +411,7 @@ origin_sends(Origin *origin, OriginShare *share, int port)
 void
 origin_ends(Origin *origin, OriginShare *share)
 {
-	Connection *connection = share->port != 0 ? find_connection(origin, share->port) : NULL;
-
-	/* not if a later connection has the port of one that is closed */
-	if (connection != NULL && connection->streams > 0)
-		connection->streams--;
+	leave_connection(origin, share);
 	if (!share->sent)
 		origin->unsent--;
 	origin->opening -= share->opening;

@@ -101,7 +101,7 @@ extern void origins_rotate(Origins *origins);
 
 extern Job *origin_pop(Origin *origin);
 extern bool origin_is_resolved(const Origin *origin, int64_t now_us);
-extern bool origin_may_start(Origin *origin, int max_in_flight, int free, int64_t now_us);
+extern bool origin_may_start(Origin *origin, int max_in_flight, int spare, int64_t now_us);
 extern void origin_start(Origin *origin, OriginShare *share, int64_t now_us);
 extern void origin_opens(Origin *origin);
 extern int	origin_patience(const Origin *origin, int64_t now_us);

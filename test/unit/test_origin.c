@@ -199,6 +199,25 @@ test_unknown(void)
 	tap_ok(make_origin("https://old:443", true)->sharing == SHARING_NONE, "nor without HTTP/2");
 }
 
+/* What a connection refuses libcurl sends on another: it counts there, and there alone. */
+static void
+test_refused(void)
+{
+	Origin	   *origin;
+	OriginShare share;
+
+	start_server(100);
+	origin = make_origin("https://refusing:443", true);
+	origin_start(origin, &share, 1);
+	origin_sends(origin, &share, 1);
+	origin_sends(origin, &share, 2);
+	tap_ok(origin->connections[0].streams == 0 && origin->connections[1].streams == 1,
+		   "a request that is sent again has left its first connection");
+	origin_ends(origin, &share);
+	tap_ok(origin->connections[1].streams == 0 && origin->unsent == 0 && origin->in_flight == 0,
+		   "and leaves the second when it ends");
+}
+
 /* More requests at once than an answer takes time for are of no use. */
 static void
 test_latency(void)
@@ -269,6 +288,7 @@ main(void)
 	test_connections();
 	test_recovery();
 	test_unknown();
+	test_refused();
 	test_latency();
 	test_turns();
 	return tap_end();
