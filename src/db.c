@@ -8,9 +8,12 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/sysattr.h"
 #include "access/xact.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -123,6 +126,79 @@ leave(const Scope *scope)
 {
 	AtEOXact_GUC(false, scope->nest_level);
 	SetUserIdAndSecContext(scope->userid, scope->sec_context);
+}
+
+/*---------------------------------------------------------------------------
+ * Updates without a lock on each row first
+ *---------------------------------------------------------------------------
+ */
+
+static ExecutorStart_hook_type previous_start;
+
+/* A statement of ours is the next that the executor starts. */
+static bool is_starting = false;
+
+/* Is a trigger for rows before an update of one of these columns? */
+static bool
+is_before_update(const Trigger *trigger, const Bitmapset *columns)
+{
+	if (!TRIGGER_TYPE_MATCHES(trigger->tgtype, TRIGGER_TYPE_ROW, TRIGGER_TYPE_BEFORE, TRIGGER_TYPE_UPDATE))
+		return false;
+	for (int i = 0; i < trigger->tgnattr; i++)
+	{
+		if (bms_is_member(trigger->tgattr[i] - FirstLowInvalidHeapAttributeNumber, columns))
+			return true;
+	}
+	return trigger->tgnattr == 0;
+}
+
+/*
+ * Where a table has any such trigger PostgreSQL locks each row before it updates it,
+ * and logs the lock, and only then finds that no trigger is for the columns that change
+ * (ExecBRUpdateTriggers()).  What it asks first is a flag in the statement's own copy of
+ * the table's triggers.
+ */
+static void
+spare_row_locks(QueryDesc *query)
+{
+	ListCell   *cell;
+
+	foreach(cell, query->estate->es_opened_result_relations)
+	{
+		ResultRelInfo *relation = lfirst(cell);
+		TriggerDesc *triggers = relation->ri_TrigDesc;
+		Bitmapset  *columns;
+		bool		fires = false;
+
+		if (triggers == NULL || !triggers->trig_update_before_row)
+			continue;
+		columns = ExecGetAllUpdatedCols(relation, query->estate);
+		for (int i = 0; i < triggers->numtriggers; i++)
+			fires = fires || is_before_update(&triggers->triggers[i], columns);
+		triggers->trig_update_before_row = fires;
+	}
+}
+
+static void
+start_statement(QueryDesc *query, int flags)
+{
+	bool		ours = is_starting;
+
+	is_starting = false;
+	if (previous_start)
+		previous_start(query, flags);
+	else
+		standard_ExecutorStart(query, flags);
+	if (ours && query->operation == CMD_UPDATE)
+		spare_row_locks(query);
+}
+
+/* Takes part in the start of statements. */
+void
+db_install(void)
+{
+	previous_start = ExecutorStart_hook;
+	ExecutorStart_hook = start_statement;
 }
 
 /* Appends a parameter; its Datum must live until the statement is run. */
@@ -368,10 +444,14 @@ run(DbArgs *args, const char *sql, bool read_only)
 	depth++;
 	PG_TRY();
 	{
-		rc = SPI_execute_plan(plan_of(args, sql), args->values, args->nulls, read_only, 0);
+		SPIPlanPtr	plan = plan_of(args, sql);
+
+		is_starting = true;
+		rc = SPI_execute_plan(plan, args->values, args->nulls, read_only, 0);
 	}
 	PG_FINALLY();
 	{
+		is_starting = false;
 		depth--;
 		end_work_limit(limited);
 	}

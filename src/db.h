@@ -42,6 +42,7 @@ typedef enum DbMode
 
 typedef void (*DbWork) (void *arg);
 
+extern void db_install(void);
 extern DbMode db_set_mode(DbMode mode);
 extern void db_arg(DbArgs *args, Oid type, Datum value, bool isnull);
 extern DbRows *db_query(Oid role, DbArgs *args, const char *sql);

@@ -39,6 +39,8 @@
 #define BATCH_LOCK_WAIT_MS	100
 #define LOCK_POLL_MS		20
 
+#define CLAIM_LOCK_WAIT_MS	10
+
 /*
  * A lock that is no row's of ours, such as one that a trigger takes, is found only
  * by dividing.  After so many of them the rest of a batch is not tried any more.
@@ -119,6 +121,18 @@ time_value(DbRows *rows, int row, int column, bool *known)
 	return isnull ? 0 : DatumGetTimestampTz(value);
 }
 
+/* Where a row is; invalid for null. */
+static ItemPointerData
+tid_value(DbRows *rows, int row, int column)
+{
+	bool		isnull;
+	Datum		value = db_value(rows, row, column, TIDOID, &isnull);
+	ItemPointerData tid;
+
+	ItemPointerSetInvalid(&tid);
+	return isnull ? tid : *(ItemPointer) DatumGetPointer(value);
+}
+
 /* Reads one row of store_load(); its columns are in that order. */
 static void
 read_integration(DbRows *rows, int r, WfxIntegration *i)
@@ -139,6 +153,7 @@ read_integration(DbRows *rows, int r, WfxIntegration *i)
 	i->poll_seconds = DatumGetFloat8(db_value(rows, r, 10, FLOAT8OID, &isnull));
 	i->failures = DatumGetInt32(db_value(rows, r, 11, INT4OID, &isnull));
 	i->paused_until = time_value(rows, r, 12, &isnull);
+	i->tid = tid_value(rows, r, 13);
 	if (i->account_id == NULL)
 		i->account_id = "";
 	if (i->token == NULL)
@@ -166,7 +181,10 @@ uuid_array(const pg_uuid_t *ids, int n)
 	"      AND rtrim(x.mt4_server_endpoint, '/') = rtrim(i.mt4_server_endpoint, '/')" \
 	"      AND x.mt4_api_token = i.mt4_api_token) END"
 
-/* What read_integration() reads, of row i, with its trader in t.id and his newest. */
+/*
+ * What read_integration() reads, of row i, with its trader in t.id and his newest.
+ * Where xmax is set somebody may have the row locked.
+ */
 #define LOADED(newest) \
 	"SELECT i.id, i.mt4_account_id::text, i.mt4_api_token::text," \
 	"   i.mt4_server_endpoint::text, i.mt4_provider::text," \
@@ -176,7 +194,8 @@ uuid_array(const pg_uuid_t *ids, int n)
 	"   greatest(coalesce(extract(epoch FROM i.poll_interval)::float8, 0)," \
 	"            CASE WHEN i.poll_interval IS NULL THEN 0 ELSE 1 END)," \
 	"   coalesce({mt4_integrations.consecutive_failures>i.consecutive_failures}, 0)," \
-	"   " PAUSE_OF_I \
+	"   " PAUSE_OF_I "," \
+	"   CASE WHEN i.xmax = 0 THEN i.ctid END" \
 	"  FROM @mt4_integrations i"
 
 /* In the order in which they are due. */
@@ -567,6 +586,8 @@ typedef enum Field
 {
 	FIELD_PLACE,				/* in the batch, from 1 */
 	FIELD_ID,
+	FIELD_TID,
+	FIELD_PERFORMANCE_TID,
 	FIELD_CONFIGURATION,
 	FIELD_TRADER,
 	FIELD_STORED_TRADER,		/* null where nothing is to be stored */
@@ -604,6 +625,9 @@ field_type(Field field)
 		case FIELD_STORED_TRADER:
 		case FIELD_NEW_ID:
 			return UUIDOID;
+		case FIELD_TID:
+		case FIELD_PERFORMANCE_TID:
+			return TIDOID;
 		case FIELD_CONFIGURATION:
 			return INT8OID;
 		case FIELD_PLACE:
@@ -788,6 +812,12 @@ field_value(const Batch *batch, const WfxTask *task, Field field, bool *isnull)
 	{
 		case FIELD_ID:
 			return UUIDPGetDatum(&i->id);
+		case FIELD_TID:
+			*isnull = !ItemPointerIsValid(&i->tid);
+			return PointerGetDatum(&i->tid);
+		case FIELD_PERFORMANCE_TID:
+			*isnull = !ItemPointerIsValid(&i->performance_tid);
+			return PointerGetDatum(&i->performance_tid);
 		case FIELD_CONFIGURATION:
 			return Int64GetDatum(i->configuration);
 		case FIELD_STORED_TRADER:
@@ -879,6 +909,11 @@ select_tasks(const Batch *batch, bool (*test) (const WfxTask *))
 	return part;
 }
 
+static bool
+is_unrecorded(const WfxTask *task)
+{
+	return !task->recorded;
+}
 
 static bool
 was_dropped_leased(const WfxTask *task)
@@ -909,64 +944,87 @@ give_back_leases(const Batch *batch)
 }
 
 /*
- * Records how each sync went, if its integration still is what was fetched;
- * otherwise the task is dropped.  This comes first: it locks the integration's
- * row, so that what follows cannot be overtaken by a change of it.
+ * Rows are looked for where they were when they were read, and only what is not there
+ * any more by its key: that spares the way through an index, and the removal of one old
+ * version at a time from its page, which a scan of an index does and logs.
+ */
+#define AT_TID(row)	" AND " row ".ctid = v.tid"
+
+/*
+ * Records how a sync went, if its integration still is what was fetched.
  *
  * next_sync_at is left alone where somebody asked for another sync meanwhile,
  * and where it says never.
  */
+#define UPDATE_INTEGRATION(found) \
+	"UPDATE @mt4_integrations AS i SET" \
+	"   sync_status = {mt4_integrations.sync_status<v.status}," \
+	"   last_error = {mt4_integrations.last_error<v.error}," \
+	"   error_code = {mt4_integrations.error_code<v.error_code}," \
+	"   consecutive_failures = {mt4_integrations.consecutive_failures<v.failures}," \
+	"   next_sync_at = CASE WHEN i.next_sync_at IS DISTINCT FROM 'infinity'" \
+	"       AND {mt4_integrations.next_sync_at>i.next_sync_at}" \
+	"       IS NOT DISTINCT FROM v.seen_next" \
+	"     THEN {mt4_integrations.next_sync_at<v.next} ELSE i.next_sync_at END," \
+	"   paused_until = CASE WHEN v.pause IS NOT NULL" \
+	"     THEN {mt4_integrations.paused_until<v.pause}" \
+	"     WHEN {mt4_integrations.paused_until>i.paused_until} > $13" \
+	"     THEN i.paused_until END," \
+	"   last_attempt = {mt4_integrations.last_attempt<$13}," \
+	"   updated_at = {mt4_integrations.updated_at<$13}," \
+	"   last_sync = CASE WHEN v.status = 'success'" \
+	"     THEN {mt4_integrations.last_sync<$13} ELSE i.last_sync END" \
+	"  FROM (SELECT unnest($1) AS id, unnest($2) AS tid, unnest($3) AS configuration," \
+	"       unnest($4) AS trader_id, unnest($5) AS status, unnest($6) AS error," \
+	"       unnest($7) AS error_code, unnest($8) AS failures," \
+	"       unnest($9) AS seen_next, unnest($10) AS next, unnest($11) AS pause," \
+	"       unnest($12) AS n) v" \
+	" WHERE i.id = v.id" found " AND i.is_active AND " CONFIGURATION " = v.configuration" \
+	"   AND (v.trader_id IS NULL OR v.trader_id = " TRADER_OF_I ")" \
+	" RETURNING v.n, {mt4_integrations.next_sync_at>i.next_sync_at}"
+
+/* Runs one of the two forms of it for what of the batch is not recorded yet. */
 static void
-write_integrations(Batch *batch)
+write_integrations_with(const Batch *batch, const char *template)
 {
 	static const Field fields[] = {
-		FIELD_ID, FIELD_CONFIGURATION, FIELD_STORED_TRADER, FIELD_STATUS, FIELD_ERROR,
+		FIELD_ID, FIELD_TID, FIELD_CONFIGURATION, FIELD_STORED_TRADER, FIELD_STATUS, FIELD_ERROR,
 		FIELD_ERROR_CODE, FIELD_FAILURES, FIELD_SEEN_NEXT, FIELD_NEXT, FIELD_PAUSE, FIELD_PLACE
 	};
+	Batch		part = select_tasks(batch, is_unrecorded);
 	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
 
-	for (int i = 0; i < batch->n; i++)
-		batch->tasks[i]->dropped = batch->tasks[i]->stale = false;
-	add_fields(&args, batch, fields, lengthof(fields));
+	if (part.n == 0)
+		return;
+	add_fields(&args, &part, fields, lengthof(fields));
 	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(batch->now), false);
 	rows = db_query(catalog_owner(batch->catalog, TABLE_INTEGRATIONS), &args,
-					catalog_sql(batch->catalog,
-							  "UPDATE @mt4_integrations AS i SET"
-							  "   sync_status = {mt4_integrations.sync_status<v.status},"
-							  "   last_error = {mt4_integrations.last_error<v.error},"
-							  "   error_code = {mt4_integrations.error_code<v.error_code},"
-							  "   consecutive_failures = {mt4_integrations.consecutive_failures<v.failures},"
-							  "   next_sync_at = CASE WHEN i.next_sync_at IS DISTINCT FROM 'infinity'"
-							  "       AND {mt4_integrations.next_sync_at>i.next_sync_at}"
-							  "       IS NOT DISTINCT FROM v.seen_next"
-							  "     THEN {mt4_integrations.next_sync_at<v.next} ELSE i.next_sync_at END,"
-							  "   paused_until = CASE WHEN v.pause IS NOT NULL"
-							  "     THEN {mt4_integrations.paused_until<v.pause}"
-							  "     WHEN {mt4_integrations.paused_until>i.paused_until} > $12"
-							  "     THEN i.paused_until END,"
-							  "   last_attempt = {mt4_integrations.last_attempt<$12},"
-							  "   updated_at = {mt4_integrations.updated_at<$12},"
-							  "   last_sync = CASE WHEN v.status = 'success'"
-							  "     THEN {mt4_integrations.last_sync<$12} ELSE i.last_sync END"
-							  "  FROM (SELECT unnest($1) AS id, unnest($2) AS configuration,"
-							  "       unnest($3) AS trader_id, unnest($4) AS status, unnest($5) AS error,"
-							  "       unnest($6) AS error_code, unnest($7) AS failures,"
-							  "       unnest($8) AS seen_next, unnest($9) AS next, unnest($10) AS pause,"
-							  "       unnest($11) AS n) v"
-							  " WHERE i.id = v.id AND i.is_active AND " CONFIGURATION " = v.configuration"
-							  "   AND (v.trader_id IS NULL OR v.trader_id = " TRADER_OF_I ")"
-							  " RETURNING v.n, {mt4_integrations.next_sync_at>i.next_sync_at}"));
-	for (int i = 0; i < batch->n; i++)
-		batch->tasks[i]->dropped = true;
+					catalog_sql(batch->catalog, template));
 	for (int r = 0; r < rows->n; r++)
 	{
 		bool		isnull;
-		WfxTask    *task = batch->tasks[DatumGetInt32(db_value(rows, r, 0, INT4OID, &isnull)) - 1];
+		WfxTask    *task = part.tasks[DatumGetInt32(db_value(rows, r, 0, INT4OID, &isnull)) - 1];
 
-		task->dropped = false;
+		task->recorded = true;
 		task->next_due = time_value(rows, r, 1, &task->has_next);
 	}
+}
+
+/*
+ * Records how each sync went; a task whose integration is not any more what was
+ * fetched is dropped.  This comes first: it locks the integration's row, so that
+ * what follows cannot be overtaken by a change of it.
+ */
+static void
+write_integrations(Batch *batch)
+{
+	for (int i = 0; i < batch->n; i++)
+		batch->tasks[i]->recorded = batch->tasks[i]->dropped = batch->tasks[i]->stale = false;
+	write_integrations_with(batch, UPDATE_INTEGRATION(AT_TID("i")));
+	write_integrations_with(batch, UPDATE_INTEGRATION(""));
+	for (int i = 0; i < batch->n; i++)
+		batch->tasks[i]->dropped = !batch->tasks[i]->recorded;
 	give_back_leases(batch);
 }
 
@@ -985,10 +1043,10 @@ write_integrations(Batch *batch)
 	"(SELECT unnest($1) AS trader_id, unnest($2) AS seen_observed, unnest($3) AS observed_at," \
 	"   unnest($4) AS balance, unnest($5) AS equity, unnest($6) AS credit, unnest($7) AS margin," \
 	"   unnest($8) AS free_margin, unnest($9) AS margin_level, unnest($10) AS trades," \
-	"   unnest($11) AS currency) v"
+	"   unnest($11) AS currency, unnest($12) AS tid) v"
 
-/* p is the row as it is, v what was observed, $12 now, $13 the default. */
-#define STARTING	"coalesce(p.starting_balance, $13)"
+/* p is the row as it is, v what was observed, $13 now, $14 the default. */
+#define STARTING	"coalesce(p.starting_balance, $14)"
 #define PERCENTAGE(start) \
 	"CASE WHEN " start " <> 0 AND " start " > '-Infinity' AND " start " < 'Infinity'" \
 	" THEN (v.balance - " start ") / " start " * 100 ELSE 0 END"
@@ -1017,46 +1075,46 @@ write_integrations(Batch *batch)
 	" {performance_data.free_margin<v.free_margin}," \
 	" {performance_data.margin_level<v.margin_level}, {performance_data.trades<v.trades}," \
 	" {performance_data.currency<v.currency}, {performance_data.observed_at<v.observed_at}," \
-	" {performance_data.last_updated<$12}, {performance_data.updated_at<$12}"
+	" {performance_data.last_updated<$13}, {performance_data.updated_at<$13}"
 
 /*
  * Updates the traders that have a row.  An answer that was requested before the
  * one already stored does not count, unless the stored one is what was seen when
  * this request was made: then only the clock was set back.
  */
-static const char update_performance[] =
-"UPDATE @performance_data AS p SET (" PERFORMANCE_NAMES ", starting_balance,"
-"   profit_percentage, profit_amount, achieved_at, peak_equity, max_drawdown_percentage)"
-" = ROW(" PERFORMANCE_EXPRESSIONS ","
-"   coalesce(p.starting_balance, {performance_data.starting_balance<$13}),"
-"   {performance_data.profit_percentage<" PERCENTAGE(STARTING) "},"
-"   {performance_data.profit_amount<" AMOUNT(STARTING) "},"
-"   CASE WHEN p.achieved_at IS NULL OR p.profit_percentage IS DISTINCT FROM"
-"     {performance_data.profit_percentage<" PERCENTAGE(STARTING) "}"
-"     THEN {performance_data.achieved_at<v.observed_at} ELSE p.achieved_at END,"
-"   {performance_data.peak_equity<" PEAK "},"
-"   {performance_data.max_drawdown_percentage<" DRAWDOWN "})"
-"  FROM " PERFORMANCE_VALUES
-" WHERE p.trader_id = v.trader_id"
-"   AND (p.observed_at IS NULL"
-"     OR {performance_data.observed_at>p.observed_at} IS NOT DISTINCT FROM v.seen_observed"
-"     OR {performance_data.observed_at>p.observed_at} < v.observed_at)"
-" RETURNING p.trader_id, " NUMBERS;
+#define UPDATE_PERFORMANCE(found) \
+	"UPDATE @performance_data AS p SET (" PERFORMANCE_NAMES ", starting_balance," \
+	"   profit_percentage, profit_amount, achieved_at, peak_equity, max_drawdown_percentage)" \
+	" = ROW(" PERFORMANCE_EXPRESSIONS "," \
+	"   coalesce(p.starting_balance, {performance_data.starting_balance<$14})," \
+	"   {performance_data.profit_percentage<" PERCENTAGE(STARTING) "}," \
+	"   {performance_data.profit_amount<" AMOUNT(STARTING) "}," \
+	"   CASE WHEN p.achieved_at IS NULL OR p.profit_percentage IS DISTINCT FROM" \
+	"     {performance_data.profit_percentage<" PERCENTAGE(STARTING) "}" \
+	"     THEN {performance_data.achieved_at<v.observed_at} ELSE p.achieved_at END," \
+	"   {performance_data.peak_equity<" PEAK "}," \
+	"   {performance_data.max_drawdown_percentage<" DRAWDOWN "})" \
+	"  FROM " PERFORMANCE_VALUES \
+	" WHERE p.trader_id = v.trader_id" found \
+	"   AND (p.observed_at IS NULL" \
+	"     OR {performance_data.observed_at>p.observed_at} IS NOT DISTINCT FROM v.seen_observed" \
+	"     OR {performance_data.observed_at>p.observed_at} < v.observed_at)" \
+	" RETURNING p.trader_id, " NUMBERS
 
 /* Inserts the others. */
-static const char insert_performance[] =
-"INSERT INTO @performance_data AS p (id, trader_id, " PERFORMANCE_NAMES ", starting_balance,"
-"   profit_percentage, profit_amount, achieved_at, peak_equity, max_drawdown_percentage)"
-" SELECT gen_random_uuid(), v.trader_id, " PERFORMANCE_EXPRESSIONS ","
-"   {performance_data.starting_balance<$13},"
-"   {performance_data.profit_percentage<" PERCENTAGE("$13") "},"
-"   {performance_data.profit_amount<v.balance - $13},"
-"   {performance_data.achieved_at<v.observed_at},"
-"   {performance_data.peak_equity<" WORTH_OF("v.equity") "},"
-"   {performance_data.max_drawdown_percentage<0}"
-"  FROM " PERFORMANCE_VALUES
-" ON CONFLICT (trader_id) DO NOTHING"
-" RETURNING p.trader_id, " NUMBERS;
+#define INSERT_PERFORMANCE \
+	"INSERT INTO @performance_data AS p (id, trader_id, " PERFORMANCE_NAMES ", starting_balance," \
+	"   profit_percentage, profit_amount, achieved_at, peak_equity, max_drawdown_percentage)" \
+	" SELECT gen_random_uuid(), v.trader_id, " PERFORMANCE_EXPRESSIONS "," \
+	"   {performance_data.starting_balance<$14}," \
+	"   {performance_data.profit_percentage<" PERCENTAGE("$14") "}," \
+	"   {performance_data.profit_amount<v.balance - $14}," \
+	"   {performance_data.achieved_at<v.observed_at}," \
+	"   {performance_data.peak_equity<" WORTH_OF("v.equity") "}," \
+	"   {performance_data.max_drawdown_percentage<0}" \
+	"  FROM " PERFORMANCE_VALUES \
+	" ON CONFLICT (trader_id) DO NOTHING" \
+	" RETURNING p.trader_id, " NUMBERS
 
 static int
 compare_traders(const void *a, const void *b)
@@ -1084,7 +1142,7 @@ write_performance_with(Batch *batch, const char *template)
 	static const Field fields[] = {
 		FIELD_TRADER, FIELD_SEEN_OBSERVED, FIELD_OBSERVED, FIELD_BALANCE, FIELD_EQUITY,
 		FIELD_CREDIT, FIELD_MARGIN, FIELD_FREE_MARGIN, FIELD_MARGIN_LEVEL, FIELD_TRADES,
-		FIELD_CURRENCY
+		FIELD_CURRENCY, FIELD_PERFORMANCE_TID
 	};
 	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
@@ -1149,17 +1207,16 @@ explain_unwritten(Batch *batch)
 static void
 write_performance(const Batch *batch)
 {
+	/* between the last two somebody may have inserted a row */
+	static const char *const templates[] = {
+		UPDATE_PERFORMANCE(AT_TID("p")), UPDATE_PERFORMANCE(""), INSERT_PERFORMANCE, UPDATE_PERFORMANCE("")
+	};
 	Batch		part = select_tasks(batch, succeeded);
 
 	for (int i = 0; i < part.n; i++)
 		part.tasks[i]->stored = part.tasks[i]->changed = false;
-	if (part.n > 0)
-		write_performance_with(&part, update_performance);
-	if (part.n > 0)
-		write_performance_with(&part, insert_performance);
-	/* somebody may have inserted a row between the two */
-	if (part.n > 0)
-		write_performance_with(&part, update_performance);
+	for (int i = 0; i < lengthof(templates) && part.n > 0; i++)
+		write_performance_with(&part, templates[i]);
 	if (part.n > 0)
 		explain_unwritten(&part);
 }
@@ -1613,7 +1670,7 @@ read_observed(void *arg)
 	add_fields(&args, batch, fields, lengthof(fields));
 	rows = db_query_latest(catalog_owner(batch->catalog, TABLE_PERFORMANCE), &args,
 						   catalog_sql(batch->catalog,
-									   "SELECT v.n, {performance_data.observed_at>p.observed_at}, " NUMBERS
+									   "SELECT v.n, {performance_data.observed_at>p.observed_at}, " NUMBERS ", p.ctid"
 									   "  FROM @performance_data p"
 									   "  JOIN (SELECT unnest($1) AS trader_id, unnest($2) AS n) v"
 									   "    ON v.trader_id = p.trader_id"));
@@ -1624,6 +1681,7 @@ read_observed(void *arg)
 
 		i->observed_at = time_value(rows, r, 1, &i->has_observed_at);
 		i->numbers = DatumGetInt64(db_value(rows, r, 2, INT8OID, &isnull));
+		i->performance_tid = tid_value(rows, r, 3);
 		i->has_numbers = true;
 	}
 }
@@ -1697,32 +1755,102 @@ typedef struct ClaimWork
 	bool	   *too_slow;		/* NULL: whoever claims cannot come again */
 } ClaimWork;
 
-/* Marks what is not locked of a range, or nothing of it. */
+/* What was marked of a range has been undone. */
 static void
-claim_rows(void *arg)
+forget_leases(const ClaimWork *work)
 {
-	ClaimWork  *work = arg;
+	for (int i = 0; i < work->n; i++)
+		work->tasks[i].leased = false;
+}
+
+/* Marks integrations in the rows that a condition finds. */
+#define CLAIM(rows) \
+	"UPDATE @mt4_integrations AS i SET" \
+	"   sync_status = {mt4_integrations.sync_status<'syncing'}," \
+	"   next_sync_at = {mt4_integrations.next_sync_at<$3}" \
+	"  FROM " rows " RETURNING v.n, i.ctid"
+
+/* Where they were when they were read; nobody had them locked then. */
+#define CLAIM_AT_TID \
+	CLAIM("(SELECT unnest($1) AS id, unnest($2) AS tid, unnest($4) AS n) v WHERE i.id = v.id" AT_TID("i"))
+
+/* Wherever they are now, without those that are locked. */
+#define CLAIM_UNLOCKED \
+	CLAIM("(SELECT c.id, l.n FROM @mt4_integrations c" \
+		  "    JOIN (SELECT unnest($1) AS id, unnest($2) AS tid, unnest($4) AS n) l ON l.id = c.id" \
+		  "    FOR NO KEY UPDATE OF c SKIP LOCKED) v WHERE i.id = v.id")
+
+/* Runs one of the two for what is not yet marked of a range. */
+static void
+claim_with(const ClaimWork *work, const char *template)
+{
+	static const Field fields[] = {FIELD_ID, FIELD_TID};
+	Batch		batch = {.catalog = work->catalog, .tasks = palloc(sizeof(WfxTask *) * Max(work->n, 1))};
 	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
-	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * Max(work->n, 1));
-	bool		known;
+
+	for (int i = 0; i < work->n; i++)
+	{
+		if (!work->tasks[i].leased)
+			batch.tasks[batch.n++] = &work->tasks[i];
+	}
+	if (batch.n == 0)
+		return;
+	add_fields(&args, &batch, fields, lengthof(fields));
+	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(work->until), false);
+	add_field(&args, &batch, FIELD_PLACE);
+	rows = db_query(catalog_owner(work->catalog, TABLE_INTEGRATIONS), &args,
+					catalog_sql(work->catalog, template));
+	for (int r = 0; r < rows->n; r++)
+	{
+		bool		isnull;
+		WfxTask    *task = batch.tasks[DatumGetInt32(db_value(rows, r, 0, INT4OID, &isnull)) - 1];
+
+		task->leased = true;
+		task->integration->tid = tid_value(rows, r, 1);
+	}
+}
+
+/* Marks what is not locked of a range, or nothing of it. */
+static void
+claim_unlocked(void *arg)
+{
+	ClaimWork  *work = arg;
 
 	check_code(work->catalog, TABLE_INTEGRATIONS);
-	for (int i = 0; i < work->n; i++)
-		ids[i] = work->tasks[i].integration->id;
-	db_arg(&args, UUIDARRAYOID, uuid_array(ids, work->n), false);
-	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(work->until), false);
-	rows = db_query(catalog_owner(work->catalog, TABLE_INTEGRATIONS), &args,
-					catalog_sql(work->catalog,
-								"UPDATE @mt4_integrations AS i SET"
-								"   sync_status = {mt4_integrations.sync_status<'syncing'},"
-								"   next_sync_at = {mt4_integrations.next_sync_at<$2}"
-								"  FROM (SELECT c.id, v.n FROM @mt4_integrations c"
-								"    JOIN unnest($1) WITH ORDINALITY AS v(id, n) ON v.id = c.id"
-								"    FOR NO KEY UPDATE OF c SKIP LOCKED) s"
-								" WHERE i.id = s.id RETURNING s.n::int4"));
-	for (int r = 0; r < rows->n; r++)
-		work->tasks[DatumGetInt32(db_value(rows, r, 0, INT4OID, &known)) - 1].leased = true;
+	claim_with(work, CLAIM_UNLOCKED);
+}
+
+/*
+ * The same, taking a lock before the update, which is logged, only for rows that
+ * may be locked by somebody else.
+ */
+static void
+claim_at_once(void *arg)
+{
+	ClaimWork  *work = arg;
+
+	check_code(work->catalog, TABLE_INTEGRATIONS);
+	claim_with(work, CLAIM_AT_TID);
+	claim_with(work, CLAIM_UNLOCKED);
+}
+
+/* Marks a range; returns NULL, or the error that has undone it. */
+static ErrorData *
+try_to_claim(ClaimWork *work)
+{
+	ErrorData  *error = db_try(claim_at_once, work, CLAIM_LOCK_WAIT_MS);
+
+	if (error == NULL)
+		return NULL;
+	forget_leases(work);
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		return error;
+	/* one was locked after it had been read */
+	error = db_try(claim_unlocked, work, work->n > 1 ? BATCH_LOCK_WAIT_MS : LOCK_WAIT_MS);
+	if (error != NULL)
+		forget_leases(work);
+	return error;
 }
 
 /* Nothing of a range could be claimed: each of its accounts says why. */
@@ -1749,11 +1877,9 @@ claim_range(ClaimWork work)
 
 	if (work.n == 0)
 		return;
-	error = db_try(claim_rows, &work, work.n > 1 ? BATCH_LOCK_WAIT_MS : LOCK_WAIT_MS);
+	error = try_to_claim(&work);
 	if (error == NULL)
 		return;
-	for (int i = 0; i < work.n; i++)
-		work.tasks[i].leased = false;
 	is_slow = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 	if (is_slow && work.n > 1 && work.too_slow != NULL)
 	{

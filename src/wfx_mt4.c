@@ -17,6 +17,7 @@
 
 #include "launcher.h"
 #include "shared.h"
+#include "db.h"
 #include "trust.h"
 #include "wfx_mt4.h"
 
@@ -231,6 +232,7 @@ void
 _PG_init(void)
 {
 	trust_install();
+	db_install();
 	define_engine_settings();
 	define_network_settings();
 	define_worker_settings();

@@ -19,6 +19,7 @@
 
 #include "datatype/timestamp.h"
 #include "fmgr.h"
+#include "storage/itemptr.h"
 #include "utils/uuid.h"
 
 #include "cause.h"
@@ -88,6 +89,7 @@ typedef struct WfxAmounts
 typedef struct WfxIntegration
 {
 	pg_uuid_t	id;
+	ItemPointerData tid;		/* its row when it was read, or as it was claimed; invalid where that is unknown */
 	char	   *account_id;
 	char	   *token;			/* wiped once the task is done */
 	const char *secret_fact;	/* why a reference does not resolve; NULL: it does */
@@ -104,6 +106,7 @@ typedef struct WfxIntegration
 	TimestampTz observed_at;	/* of what was stored when it was read */
 	bool		has_numbers;
 	int64		numbers;		/* hash of what was stored when it was read */
+	ItemPointerData performance_tid;	/* where that was; invalid where that is unknown */
 	bool		has_next_sync_at;
 	TimestampTz next_sync_at;	/* when it was read, or as it was claimed */
 	bool		requested;		/* somebody asked for this sync */
@@ -144,6 +147,7 @@ typedef struct WfxTask
 	WfxAmounts	amounts;
 	TimestampTz observed_at;	/* when the request was sent */
 	TimestampTz pause_until;	/* the answer asks for a pause; 0: none */
+	bool		recorded;		/* in its integration, by the batch being stored */
 	bool		dropped;		/* changed or gone while it was fetched */
 	bool		stale;			/* something newer was stored meanwhile */
 	bool		not_stored;		/* fetched, but the database refused it */
