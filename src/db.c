@@ -228,11 +228,22 @@ db_arg(DbArgs *args, Oid type, Datum value, bool isnull)
 /* How often a statement is planned anew because something has changed meanwhile. */
 #define MAX_ATTEMPTS 10
 
+/*
+ * A plan is for tables of the size that they had.  While they grow it is made anew at
+ * its 16th use, its 64th, and so on, and where it is older than that.
+ */
+#define FIRST_USES	16
+#define USES_FACTOR 4
+#define PLAN_US		(60 * INT64CONST(1000000))
+
 typedef struct KeptPlan
 {
 	uint64		key;			/* hash of the text, the types and the role, first */
 	char	   *sql;
 	SPIPlanPtr	plan;
+	TimestampTz made;
+	int64		uses;
+	int64		uses_at_most;
 } KeptPlan;
 
 static HTAB *plans;
@@ -302,7 +313,7 @@ plan_key(const DbArgs *args, const char *sql)
 
 /* Prepares a statement and keeps it in the place of that key. */
 static SPIPlanPtr
-keep_plan(uint64 key, DbArgs *args, const char *sql)
+keep_plan(uint64 key, DbArgs *args, const char *sql, int64 uses_at_most)
 {
 	SPIPlanPtr	plan = prepare(args, sql);
 	char	   *copy = MemoryContextStrdup(TopMemoryContext, sql);
@@ -310,8 +321,20 @@ keep_plan(uint64 key, DbArgs *args, const char *sql)
 
 	kept->sql = copy;
 	kept->plan = plan;
+	kept->made = GetCurrentTimestamp();
+	kept->uses = 1;
+	kept->uses_at_most = uses_at_most;
 	SPI_keepplan(plan);
 	return plan;
+}
+
+/* Has a plan served its time?  A clock that was set back ends it too. */
+static bool
+is_old(const KeptPlan *kept)
+{
+	int64		age = GetCurrentTimestamp() - kept->made;
+
+	return kept->uses >= kept->uses_at_most || age < 0 || age > PLAN_US;
 }
 
 /* The plan of a statement, from an earlier time where there is one. */
@@ -321,6 +344,7 @@ find_plan(DbArgs *args, const char *sql)
 	HASHCTL		control = {.keysize = sizeof(uint64), .entrysize = sizeof(KeptPlan), .hcxt = TopMemoryContext};
 	uint64		key = plan_key(args, sql);
 	KeptPlan   *kept;
+	int64		uses_at_most = FIRST_USES;
 
 	if (plans == NULL)
 	{
@@ -332,12 +356,19 @@ find_plan(DbArgs *args, const char *sql)
 	roles_changed = false;
 	kept = hash_search(plans, &key, HASH_FIND, NULL);
 	if (kept != NULL && strcmp(kept->sql, sql) == 0)
-		return kept->plan;
+	{
+		if (!is_old(kept))
+		{
+			kept->uses++;
+			return kept->plan;
+		}
+		uses_at_most = kept->uses_at_most * (kept->uses >= kept->uses_at_most ? USES_FACTOR : 1);
+	}
 	if (kept != NULL)
 		forget_plan(kept);
 	if (hash_get_num_entries(plans) >= MAX_PLANS)
 		forget_plans();
-	return keep_plan(key, args, sql);
+	return keep_plan(key, args, sql, uses_at_most);
 }
 
 /*
@@ -353,7 +384,11 @@ make_plan(SPIPlanPtr plan, bool kept, bool in_order)
 	int			generation = source_of(plan)->generation;
 
 	if (kept)
+	{
 		set_locally("enable_seqscan", "off");
+		/* it would read a whole index */
+		set_locally("enable_mergejoin", "off");
+	}
 	if (in_order)
 	{
 		set_locally("enable_sort", "off");

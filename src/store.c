@@ -1257,7 +1257,11 @@ was_stored(const WfxTask *task)
 	return succeeded(task) && !task->stale;
 }
 
-/* A point of the equity curve: on change, at most every snapshot_interval. */
+/*
+ * A point of the equity curve: on change, at most every snapshot_interval.  The last
+ * one is looked for so that only the key has its order: in an empty table the planner
+ * may as well read another index from its end.
+ */
 static void
 write_snapshots(const Batch *batch)
 {
@@ -1286,8 +1290,10 @@ write_snapshots(const Batch *batch)
 						 "       unnest($7) AS trades) v"
 						 "  LEFT JOIN LATERAL (SELECT {account_snapshots.observed_at>s.observed_at} AS at,"
 						 "       s.balance, s.equity, s.margin_level, s.trades"
-						 "       FROM @account_snapshots s WHERE s.integration_id = v.id"
-						 "       ORDER BY s.observed_at DESC LIMIT 1) l ON true"
+						 "       FROM @account_snapshots s"
+						 "      WHERE (s.integration_id, s.observed_at) >= (v.id, '-infinity')"
+						 "        AND (s.integration_id, s.observed_at) <= (v.id, 'infinity')"
+						 "      ORDER BY s.integration_id DESC, s.observed_at DESC LIMIT 1) l ON true"
 						 " WHERE l.at IS NULL OR ("
 						 "     (l.balance, l.equity, l.margin_level, l.trades) IS DISTINCT FROM"
 						 "     ({account_snapshots.balance<v.balance},"
