@@ -1836,7 +1836,8 @@ AS $fn$
     -- mt4_integrations.  Room left in the page lets the new version stay
     -- there (HOT): no index is touched, and the space is used again without
     -- waiting for a vacuum.  Half of it is left, since wfx_mt4_sync_all()
-    -- writes every row before any old version can go.
+    -- writes every row before any old version can go; in mt4_integrations two
+    -- thirds, since the worker writes a row when it is claimed, too.
     VALUES
     ('traders', '{id}'::text[], '', NULL,
      'Participants; leaderboards show the approved ones.'),
@@ -1846,7 +1847,7 @@ AS $fn$
      'Who has which credential; the latest assignment of a credential counts.'),
     ('performance_data', NULL, 'WITH (fillfactor = 50)', NULL,
      'Latest numbers of each trader, written by the sync.'),
-    ('mt4_integrations', '{id}', 'WITH (fillfactor = 50)', NULL,
+    ('mt4_integrations', '{id}', 'WITH (fillfactor = 35)', NULL,
      'Linked MT4 and MT5 accounts, and the state of their sync.'),
     ('sync_history', NULL, '', NULL,
      'One row for each sync, of any kind of integration.'),

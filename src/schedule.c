@@ -8,6 +8,7 @@
 
 #include <math.h>
 
+#include "common/hashfn.h"
 #include "common/pg_prng.h"
 
 #include "wfx_mt4.h"
@@ -36,14 +37,34 @@ random_between(double low, double high)
 	return low + (high - low) * pg_prng_double(&pg_global_prng_state);
 }
 
-/* Seconds until the next sync after a success; poll_seconds 0 is the setting. */
+/* The time between two syncs; poll_seconds 0 is the setting. */
+static double
+interval(double poll_seconds)
+{
+	return Min(Max(poll_seconds > 0 ? poll_seconds : wfx_poll_interval, 1.0), MAX_INTERVAL_S);
+}
+
+/* Seconds until the next sync after a success. */
 double
 schedule_after_success(double poll_seconds)
 {
-	double		seconds = poll_seconds > 0 ? poll_seconds : wfx_poll_interval;
+	return interval(poll_seconds) * random_between(1 - POLL_JITTER, 1 + POLL_JITTER);
+}
 
-	seconds = Min(Max(seconds, 1.0), MAX_INTERVAL_S);
-	return seconds * random_between(1 - POLL_JITTER, 1 + POLL_JITTER);
+/*
+ * The same for integrations that are to be synchronised together: within a few
+ * intervals all with the same number come to be due at one moment, and other numbers
+ * at others.  now is in seconds of any clock that they share.
+ */
+double
+schedule_in_step(double poll_seconds, double now, uint32 number)
+{
+	double		seconds = interval(poll_seconds);
+	double		moment = murmurhash32(number) / 4294967296.0 * seconds;
+	double		late = fmod(now - moment, seconds);
+
+	late -= rint(late / seconds) * seconds;
+	return seconds - Min(Max(late, -POLL_JITTER * seconds), POLL_JITTER * seconds);
 }
 
 /* Seconds to add to the end of a pause, so that a token is not paused at once again. */

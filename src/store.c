@@ -50,6 +50,9 @@
 /* The same for the worker, which tries again later and must not hold up others. */
 #define MAX_DEFERRED_FAILURES	3
 
+/* Results in a second from which on rows of a page are due together; see is_busy(). */
+#define BUSY_PER_S	250
+
 /* Ids in one notification, whose payload has at most 8000 bytes (SQL contract, section 4). */
 #define NOTIFY_MAX	150
 
@@ -198,12 +201,12 @@ uuid_array(const pg_uuid_t *ids, int n)
 	"   CASE WHEN i.xmax = 0 THEN i.ctid END" \
 	"  FROM @mt4_integrations i"
 
-/* In the order in which they are due. */
-#define LOAD_ORDER " ORDER BY i.next_sync_at NULLS FIRST, i.id"
+/* In the order in which they are due, and in that of their pages. */
+#define LOAD_ORDER " ORDER BY i.next_sync_at NULLS FIRST, i.ctid"
 
 /* Those listed, one by one. */
 #define LOAD_LISTED(condition) \
-	LOADED(NEWEST_OF_T) \
+	LOADED(NEWEST_OF_T("ni.id")) \
 	"  LEFT JOIN LATERAL (SELECT " TRADER_OF_I " AS id OFFSET 0) t ON true" \
 	" WHERE i.is_active AND i.id = ANY ($1)" condition LOAD_ORDER
 
@@ -219,7 +222,7 @@ uuid_array(const pg_uuid_t *ids, int n)
 	"    JOIN @traders tr ON tr.id = ca.trader_id" \
 	"   WHERE li.is_active)," \
 	" several AS (SELECT id FROM linked GROUP BY id HAVING count(*) > 1) " \
-	LOADED("CASE WHEN s.id IS NOT NULL THEN " NEWEST_OF_T " END") \
+	LOADED("CASE WHEN s.id IS NOT NULL THEN " NEWEST_OF_T("ni.id") " END") \
 	"  LEFT JOIN linked t ON t.integration_id = i.id" \
 	"  LEFT JOIN several s ON s.id = t.id" \
 	" WHERE i.is_active" LOAD_ORDER
@@ -664,6 +667,7 @@ typedef struct Batch
 	StoreMode	mode;
 	TimestampTz now;
 	int		   *lock_failures;	/* after the first wait */
+	bool		in_step;		/* rows of one page are to be due together */
 } Batch;
 
 /* The longest wait for a lock: the worker does not wait, it comes again. */
@@ -679,13 +683,26 @@ succeeded(const WfxTask *task)
 	return task_code(task) == WFX_OK;
 }
 
-/* When the integration is due again. */
+/* Seconds until the integration is due again. */
+static double
+rest_of(const Batch *batch, const WfxTask *task)
+{
+	const WfxIntegration *i = task->integration;
+
+	if (!succeeded(task))
+		return schedule_after_failure(task_code(task), i->failures + 1);
+	if (batch->in_step && ItemPointerIsValid(&i->tid))
+		return schedule_in_step(i->poll_seconds, (double) task->observed_at / USECS_PER_SEC,
+								ItemPointerGetBlockNumber(&i->tid));
+	return schedule_after_success(i->poll_seconds);
+}
+
+/* When it is. */
 static TimestampTz
 next_time(const Batch *batch, const WfxTask *task)
 {
 	const WfxIntegration *i = task->integration;
-	double		seconds = succeeded(task) ? schedule_after_success(i->poll_seconds) :
-		schedule_after_failure(task_code(task), i->failures + 1);
+	double		seconds = rest_of(batch, task);
 	TimestampTz pause = Max(task->pause_until, i->paused_until);
 	TimestampTz next = TimestampTzPlusMilliseconds(batch->now, (int64) (seconds * 1000));
 
@@ -1146,6 +1163,7 @@ write_performance_with(Batch *batch, const char *template)
 	};
 	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
+	Batch		sorted = select_tasks(batch, succeeded);
 	int			left = 0;
 
 	add_fields(&args, batch, fields, lengthof(fields));
@@ -1155,13 +1173,13 @@ write_performance_with(Batch *batch, const char *template)
 							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)), false);
 	rows = db_query(catalog_owner(batch->catalog, TABLE_PERFORMANCE), &args,
 					catalog_sql(batch->catalog, template));
-	qsort(batch->tasks, batch->n, sizeof(WfxTask *), compare_traders);
+	qsort(sorted.tasks, sorted.n, sizeof(WfxTask *), compare_traders);
 	for (int r = 0; r < rows->n; r++)
 	{
 		bool		known;
 		pg_uuid_t	trader = uuid_value(rows, r, 0, &known);
 		int64		numbers = DatumGetInt64(db_value(rows, r, 1, INT8OID, &known));
-		WfxTask    *task = task_of_trader(batch, &trader);
+		WfxTask    *task = task_of_trader(&sorted, &trader);
 
 		if (task == NULL)
 			continue;
@@ -1715,6 +1733,28 @@ store_note_observed(const Catalog *catalog, WfxTask *tasks, int n)
 }
 
 /*
+ * Does this process store so much that the rows of a page are better written together
+ * than one by one?  Then they are a tenth of a second's work, and what one removes
+ * from the page, and logs, it removes for all of them.
+ */
+static bool
+is_busy(TimestampTz now, int n)
+{
+	static TimestampTz since = 0;
+	static int	stored = 0;
+	static bool busy = false;
+
+	if (now < since || now - since >= USECS_PER_SEC)
+	{
+		busy = stored >= BUSY_PER_S;
+		since = now;
+		stored = 0;
+	}
+	stored += n;
+	return busy;
+}
+
+/*
  * Records the results of settled tasks: each either completely or not at all.
  * Afterwards a task whose cause is internal and not_stored could not be stored,
  * one that is dropped no longer had an integration to be stored for, and one that
@@ -1739,8 +1779,9 @@ store_results(const Catalog *catalog, WfxTask **tasks, int n, StoreMode mode)
 	for (int from = 0; from < n && error == NULL; from += BATCH_SIZE)
 	{
 		int			lock_failures = 0;
-		Batch		batch = {catalog, tasks + from, Min(BATCH_SIZE, n - from), mode,
-		GetCurrentTimestamp(), &lock_failures};
+		int			size = Min(BATCH_SIZE, n - from);
+		TimestampTz now = GetCurrentTimestamp();
+		Batch		batch = {catalog, tasks + from, size, mode, now, &lock_failures, is_busy(now, size)};
 
 		/* a list of its own, because what is set aside leaves it */
 		store_batch(select_tasks(&batch, can_be_stored), false);

@@ -36,8 +36,8 @@
 	"  ORDER BY ta.assigned_at DESC NULLS LAST, ta.id DESC LIMIT 1)"
 
 /* The newest active integration of trader t.id: it alone writes for him. */
-#define NEWEST_OF_T \
-	"(SELECT ni.id FROM @credential_assignments na" \
+#define NEWEST_OF_T(columns) \
+	"(SELECT " columns " FROM @credential_assignments na" \
 	"   JOIN @mt4_integrations ni ON ni.credential_id = na.credential_id AND ni.is_active" \
 	"  WHERE na.trader_id = t.id" \
 	"    AND NOT EXISTS (SELECT FROM @credential_assignments nb" \

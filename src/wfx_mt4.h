@@ -194,6 +194,7 @@ extern int	claim_worker_capacity(int databases);
  *---------------------------------------------------------------------------
  */
 extern double schedule_after_success(double poll_seconds);
+extern double schedule_in_step(double poll_seconds, double now, uint32 number);
 extern double schedule_after_pause(double poll_seconds);
 extern double schedule_after_failure(WfxCode code, int failures);
 extern double schedule_pause(const double *wish, int failures);
