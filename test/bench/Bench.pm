@@ -9,6 +9,9 @@ package Bench;
 use strict;
 use warnings;
 
+# Sessions of the test's own end after that many seconds.
+BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} //= 7200; }
+
 use Carp qw(croak);
 use List::Util qw(min sum);
 use PostgreSQL::Test::Utils;

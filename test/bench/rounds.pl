@@ -4,8 +4,8 @@
 #	make bench BENCH=rounds
 #
 # A connection is counted by the provider, nginx; a handshake with the first request of its
-# connection.  Ages are reached by setting the server's clocks forward.  Takes about ten
-# minutes; BENCH_ROUNDS and BENCH_ACCOUNTS make it shorter.
+# connection.  Ages are reached by setting the server's clocks forward.  Takes about half
+# an hour; BENCH_ROUNDS and BENCH_ACCOUNTS make it shorter.
 use strict;
 use warnings;
 
@@ -74,7 +74,7 @@ sub round_of_worker
 		SELECT count(wfx_mt4_request_sync(id)) FROM mt4_integrations;
 		DO \$\$
 		BEGIN
-		  FOR i IN 1 .. 6000 LOOP
+		  FOR i IN 1 .. 20000 LOOP
 		    IF (SELECT count(*) FROM mt4_integrations WHERE last_sync >= (SELECT t FROM since)) = $ACCOUNTS THEN
 		      RETURN;
 		    END IF;
