@@ -12,7 +12,6 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl", $FindBin::RealBin;
 use Bench;
-use List::Util qw(max);
 use PostgreSQL::Test::Utils;
 use Test::More;
 use WfxTest;
