@@ -9,6 +9,9 @@ package Bench;
 use strict;
 use warnings;
 
+# Sessions of the test's own end after that many seconds.
+BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} //= 7200; }
+
 use Carp qw(croak);
 use List::Util qw(min sum);
 use PostgreSQL::Test::Utils;
@@ -74,6 +77,13 @@ sub private_kb
 	return sum($maps =~ /^Private_\w+:\s+(\d+)/mg);
 }
 
+# The anonymous memory of a process in kB, shared buffers excepted.
+sub anonymous_kb
+{
+	my ($pid) = @_;
+	return slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+)/m ? $1 : 0;
+}
+
 # Builds the program of what a sync costs at least; returns its path.
 sub build_floor
 {
@@ -97,7 +107,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
-# Starts it.  Options: cpu, its processor; latency_ms; tls, for HTTPS and HTTP/2.
+# Starts it.  Options: cpu, its processor; latency_ms; tls, for HTTPS and HTTP/2, is how many
+# streams a connection may have; count, whether connections are.
 sub start
 {
 	my ($class, %options) = @_;
@@ -107,6 +118,8 @@ sub start
 		port => PostgreSQL::Test::Cluster::get_free_port(),
 		latency_ms => $options{latency_ms} // 0,
 		tls => $options{tls},
+		count => $options{count},
+		asked => 0,
 		digit => 'x',
 		round => 0,
 		generation => 0
@@ -116,6 +129,8 @@ sub start
 		  . " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
 		  . " -keyout $dir/key.pem -out $dir/cert.pem") == 0 or croak 'could not make a certificate'
 	  if $self->{tls};
+	# tickets that a reload does not make void
+	system("openssl rand 80 >$dir/ticket.key") == 0 or croak 'could not make a key' if $self->{tls};
 	$self->_configure;
 	my @command = ('/usr/sbin/nginx', '-p', $dir, '-c', "$dir/nginx.conf", '-e', "$dir/error.log");
 	unshift @command, 'taskset', '--cpu-list', $options{cpu}
@@ -153,14 +168,43 @@ sub change
 	return;
 }
 
+# Closes all connections that it has kept.
+sub close_connections { return $_[0]->change; }
+
+# How many connections have been opened, and how many are open, without our own.
+sub connections
+{
+	my ($self) = @_;
+	my $status = $self->_ask('status');
+	my ($active, $accepted) = $status =~ /^Active connections: (\d+).*?^ (\d+) /ms or croak "nginx: $status";
+	return ($accepted - $self->{asked}, $active - 1);
+}
+
+# How many handshakes were full, and how many resumed a session, of the connections that have
+# carried a request.
+sub handshakes
+{
+	my ($self) = @_;
+	my $log = slurp_file("$self->{dir}/first.log");
+	return (scalar(() = $log =~ /^\.$/mg), scalar(() = $log =~ /^r$/mg));
+}
+
+sub _ask
+{
+	my ($self, $path) = @_;
+	my $answer = `curl -sk @{[ $self->endpoint ]}/$path`;
+
+	$self->{asked}++ if $? == 0;
+	return $answer;
+}
+
 # Waits until what is configured holds.
 sub _wait
 {
 	my ($self) = @_;
 	foreach (1 .. 1000)
 	{
-		my $answer = `curl -sk @{[ $self->endpoint ]}/generation`;
-		return if $answer eq $self->{generation};
+		return if $self->_ask('generation') eq $self->{generation};
 		usleep(10_000);
 	}
 	croak 'nginx does not answer: ' . slurp_file("$self->{dir}/error.log");
@@ -172,13 +216,18 @@ sub _configure
 	my $generation = $self->{generation};
 	my $listen = $self->{tls} ? "127.0.0.1:$self->{port} ssl http2" : "127.0.0.1:$self->{port}";
 	my $tls = $self->{tls} ? "ssl_certificate $self->{dir}/cert.pem;
-		ssl_certificate_key $self->{dir}/key.pem; http2_max_concurrent_streams $self->{tls};" : '';
+		ssl_certificate_key $self->{dir}/key.pem; ssl_session_ticket_key $self->{dir}/ticket.key; http2_max_concurrent_streams $self->{tls};" : '';
 	my $module = $self->{latency_ms} ? 'load_module /usr/lib/nginx/modules/ngx_http_echo_module.so;' : '';
 	my $balance = 10000 + $self->{round};
 	my $body = qq({"login":"\$1","balance":\$balance.25,"equity":10012.75,"credit":0,)
 	  . q("margin":120.5,"freeMargin":9892.25,"marginLevel":8309.34,"trades":3,"currency":"USD"});
 	my $answer = $self->{latency_ms} ?
 	  sprintf(q(echo_sleep %.3f; echo -n '%s';), $self->{latency_ms} / 1000, $body) : "return 200 '$body';";
+
+	my $log = $self->{count} ? "access_log $self->{dir}/first.log first if=\$is_first;" : '';
+
+	# what servers do nowadays; nginx 1.22 does not by itself
+	$tls .= 'ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:sessions:10m;' if $self->{tls} && $self->{count};
 
 	unlink "$self->{dir}/nginx.conf";
 	append_to_file("$self->{dir}/nginx.conf", <<"END");
@@ -198,11 +247,14 @@ http {
 	keepalive_requests 100000000;
 	keepalive_timeout 3600;
 	map \$uri \$balance { default 10000; "~$self->{digit}\$" $balance; }
+	log_format first '\$ssl_session_reused';
+	map \$connection_requests \$is_first { default 0; 1 1; }
 	server {
 		listen $listen backlog=8192;
 		$tls
 		location = /generation { return 200 '$generation'; }
-		location ~ ^/accounts/(\\d+)\$ { $answer }
+		location = /status { stub_status; }
+		location ~ ^/accounts/(\\d+)\$ { $log $answer }
 	}
 }
 END

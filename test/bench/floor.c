@@ -11,6 +11,8 @@
  *	-n ACCOUNTS	how many there are (10000)
  *	-c NUMBER	requests in flight (64)
  *	-2			HTTP/2, over TLS with any certificate
+ *	-o NUMBER	connections of it (8)
+ *	-s NUMBER	streams on each (1000)
  *	-p CPU		the processor for this process and its backend
  *
  * With CONNINFO what was fetched is written; with -d nothing is fetched.  Prints
@@ -54,6 +56,8 @@ typedef struct Request
 static int	n_accounts = 10000;
 static int	in_flight = 64;
 static bool http2;
+static long max_connections = 8;
+static long max_streams = 1000;
 static const char *base_url;
 static Account *accounts;
 static CURLM *multi;
@@ -213,8 +217,8 @@ prepare_requests(void)
 	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) in_flight);
 	if (http2)
 	{
-		curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, 8L);
-		curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, 1000L);
+		curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, max_connections);
+		curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, max_streams);
 	}
 }
 
@@ -388,7 +392,7 @@ main(int argc, char **argv)
 	double		backend_us = 0;
 	struct rusage usage;
 
-	while ((option = getopt(argc, argv, "n:c:2dp:")) != -1)
+	while ((option = getopt(argc, argv, "n:c:2o:s:dp:")) != -1)
 	{
 		if (option == 'n')
 			n_accounts = atoi(optarg);
@@ -396,6 +400,10 @@ main(int argc, char **argv)
 			in_flight = atoi(optarg);
 		else if (option == '2')
 			http2 = true;
+		else if (option == 'o')
+			max_connections = atol(optarg);
+		else if (option == 's')
+			max_streams = atol(optarg);
 		else if (option == 'd')
 			fetches = false;
 		else if (option == 'p')

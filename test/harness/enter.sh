@@ -52,15 +52,18 @@ copy_tree() {
 # which make, PostgreSQL, Perl and Python would find settings.  LANG is for
 # PostgreSQL's TAP modules, which remove LC_ALL.
 run_script() {
-	local script=$1
+	local script=$1 name settings=()
 
 	shift
+	for name in "${!BENCH_@}"; do
+		settings+=("$name=${!name}")
+	done
 	as_user env --ignore-environment --chdir="$WORK/src" \
 		--default-signal=INT,QUIT \
 		PATH=/usr/local/bin:/usr/bin:/bin \
 		HOME="$WORK/home" TMPDIR="$WORK" TERM="${TERM:-dumb}" \
 		LANG=C.UTF-8 LC_ALL=C.UTF-8 \
-		WORK="$WORK" PG_MAJOR="$PG_MAJOR" TESTS="${TESTS:-}" BENCH="${BENCH:-}" \
+		WORK="$WORK" PG_MAJOR="$PG_MAJOR" TESTS="${TESTS:-}" BENCH="${BENCH:-}" "${settings[@]}" \
 		FUZZ="${FUZZ:-}" FUZZ_SECONDS="${FUZZ_SECONDS:-60}" \
 		bash "test/harness/$script" "$@"
 }

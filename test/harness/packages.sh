@@ -115,6 +115,7 @@ missing_packages() {
 packages_of() {
 	echo gcc libc6-dev libcurl4-openssl-dev libjson-c-dev make pkg-config
 	case $1 in
+		bench.sh) ! benches_contain client.mjs || packages_of_node ;;
 		run.sh | valgrind.sh | demo-web.sh) packages_of_node ;;
 	esac
 	case $1 in
@@ -177,10 +178,23 @@ tests_contain() {
 	return 1
 }
 
-# Installs what test/supabase/package.json lists into a directory, or copies it from
-# where NODE_PACKAGES says that it is.
+# Tells whether a benchmark that BENCH selects contains a text.
+benches_contain() {
+	local text=$1 name names
+
+	read -ra names <<<"${BENCH:-$(cd "$REPO/test/bench" && echo *.pl)}"
+	for name in "${names[@]}"; do
+		if grep -qs "$text" "$REPO/test/bench/${name%.pl}.pl"; then
+			return 0
+		fi
+	done
+	return 1
+}
+
+# Installs what package.json in a directory of test lists into another, or copies it
+# from where NODE_PACKAGES says that it is.
 install_node_packages() {
-	local dir=$1
+	local list=$1 dir=$2
 
 	note "installing npm packages"
 	mkdir "$dir"
@@ -188,7 +202,7 @@ install_node_packages() {
 		cp -R "$NODE_PACKAGES/." "$dir/"
 		return
 	fi
-	cp "$REPO/test/supabase/package.json" "$dir/"
+	cp "$REPO/test/$list/package.json" "$dir/"
 	quietly npm install --prefix "$dir" --no-package-lock --ignore-scripts \
 		--prefer-offline --no-audit --no-fund --loglevel=error
 }
@@ -212,12 +226,16 @@ provide_downloads() {
 	local script=$1 work=$2
 
 	case $script in
+		bench.sh)
+			! benches_contain client.mjs || install_node_packages bench "$work/node" ||
+				die "npm could not install what test/bench/client.mjs needs: see above"
+			;;
 		demo-web.sh)
-			install_node_packages "$work/node" || die "npm could not install them: see above"
+			install_node_packages supabase "$work/node" || die "npm could not install them: see above"
 			;;
 		run.sh | valgrind.sh)
 			if tests_contain 'use Supabase;'; then
-				install_node_packages "$work/node" || {
+				install_node_packages supabase "$work/node" || {
 					rm -rf "$work/node"
 					note "npm could not install them; the tests that need them say so"
 				}
