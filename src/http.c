@@ -58,7 +58,11 @@
 
 /* A connection is neither kept idle nor used for longer. */
 #define MAX_IDLE_S			60
+#define MAX_IDLE_US			(MAX_IDLE_S * INT64_C(1000000))
 #define MAX_LIFETIME_S		600
+
+/* So many connections and requests are kept for the next pool of the process. */
+#define SPARE_MAX			64
 
 /* Descriptors that the rest of the process may need. */
 #define SPARE_FILES			512
@@ -116,6 +120,9 @@ struct HttpPool
 	int			epoll_fd;
 	Socket	   *sockets;		/* by descriptor */
 	int			n_sockets;
+	int			n_open;			/* of these */
+	int			n_slots;
+	int64_t		idle_us;		/* since when nothing is in flight */
 	int64_t		timer_us;		/* when libcurl wants to be called, -1: never */
 	int64_t		expire_us;		/* when overdue requests are looked for */
 	int			in_flight;
@@ -620,6 +627,7 @@ note_socket(HttpPool *pool, int fd, Origin *origin)
 		pool->n_sockets = n;
 	}
 	pool->sockets[fd] = (Socket) {SOCKET_OURS, origin};
+	pool->n_open++;
 	return true;
 }
 
@@ -676,6 +684,7 @@ close_socket(void *arg, curl_socket_t fd)
 
 	origin_closes(pool->sockets[fd].origin, local_port_of(fd));
 	pool->sockets[fd] = (Socket) {0};
+	pool->n_open--;
 	return close(fd);
 }
 
@@ -826,7 +835,8 @@ watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg
 
 /*
  * Something has happened to a socket that libcurl has laid aside, which it will find
- * out by itself: it need not be told, nor we again.
+ * out by itself: it need not be told, nor we again.  Mostly it has been closed, so it
+ * is not counted on for requests; one that is sent on it after all notes it again.
  */
 static bool
 forget_if_idle(HttpPool *pool, int fd)
@@ -835,6 +845,7 @@ forget_if_idle(HttpPool *pool, int fd)
 		return false;
 	epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 	pool->sockets[fd].flags = SOCKET_OURS;
+	origin_closes(pool->sockets[fd].origin, local_port_of(fd));
 	return true;
 }
 
@@ -989,6 +1000,7 @@ wipe_headers(HttpHeaders *headers)
 static void
 free_slot(Slot *slot)
 {
+	slot->pool->n_slots--;
 	wipe_headers(&slot->headers);
 	if (slot->easy != NULL)
 		curl_easy_cleanup(slot->easy);
@@ -1011,6 +1023,7 @@ take_slot(HttpPool *pool)
 	if (slot == NULL)
 		return NULL;
 	slot->pool = pool;
+	pool->n_slots++;
 	slot->easy = curl_easy_init();
 	if (slot->easy == NULL || !set_options(slot))
 	{
@@ -1073,47 +1086,76 @@ possible_connections(int wanted)
 	return limit.rlim_cur - SPARE_FILES < (rlim_t) wanted ? (int) (limit.rlim_cur - SPARE_FILES) : wanted;
 }
 
-/*
- * Makes a pool.  start is called with arg for each request whose turn has come.
- * Returns NULL and a sentence in *problem if there is no memory or descriptor.
- */
-HttpPool *
-http_pool_create(const HttpOptions *options, HttpStart start, void *arg, const char **problem)
+/* A handle of libcurl's for many transfers, NULL without memory. */
+static CURLM *
+create_multi(HttpPool *pool)
 {
-	HttpPool   *pool = calloc(1, sizeof(HttpPool));
+	CURLM	   *multi = curl_multi_init();
 
-	*problem = "out of memory";
-	if (pool == NULL)
+	if (multi == NULL)
 		return NULL;
-	pool->options = *options;
-	pool->start = start;
-	pool->arg = arg;
-	pool->timer_us = -1;
-	pool->max_in_flight = possible_connections(options->max_in_flight);
-	pool->done_last = &pool->done;
-	origins_init(&pool->origins, options->http2);
-	pool->must_open = curl_version_info(CURLVERSION_NOW)->version_num >= 0x080000;
-	pool->multi = curl_multi_init();
-	pool->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (pool->epoll_fd < 0)
-		*problem = "no file descriptor is left";
-	if (pool->multi == NULL || pool->epoll_fd < 0)
-	{
-		http_pool_destroy(pool);
-		return NULL;
-	}
-	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
-	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool);
-	curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, set_timer);
-	curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool);
-	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, (long) pool->max_in_flight);
-	curl_multi_setopt(pool->multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long) ORIGIN_MAX_STREAMS);
-	return pool;
+	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
+	curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, pool);
+	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, set_timer);
+	curl_multi_setopt(multi, CURLMOPT_TIMERDATA, pool);
+	curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long) ORIGIN_MAX_STREAMS);
+	return multi;
 }
 
-/* Ends everything, also requests that are in flight.  Never raises. */
-void
-http_pool_destroy(HttpPool *pool)
+/* Prepares a pool for its next user. */
+static void
+begin_use(HttpPool *pool, int max_in_flight, HttpStart start, void *arg)
+{
+	pool->start = start;
+	pool->arg = arg;
+	pool->max_in_flight = possible_connections(max_in_flight);
+	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS,
+					  (long) (pool->max_in_flight < SPARE_MAX ? SPARE_MAX : pool->max_in_flight));
+}
+
+/* Has a pool the same limits and policy, but for the number in flight? */
+static bool
+has_options(const HttpPool *pool, const HttpOptions *options)
+{
+	const HttpOptions *own = &pool->options;
+
+	return own->max_per_host == options->max_per_host &&
+		own->connect_timeout_ms == options->connect_timeout_ms &&
+		own->request_timeout_ms == options->request_timeout_ms &&
+		own->max_body == options->max_body &&
+		own->allow_http == options->allow_http &&
+		own->allow_private == options->allow_private &&
+		own->http2 == options->http2 &&
+		strcmp(own->allowed_hosts, options->allowed_hosts) == 0 &&
+		strcmp(own->ca_file, options->ca_file) == 0 &&
+		strcmp(own->proxy, options->proxy) == 0 &&
+		strcmp(own->user_agent, options->user_agent) == 0;
+}
+
+/* Copies options with their strings; false without memory. */
+static bool
+copy_options(HttpOptions *dst, const HttpOptions *src)
+{
+	*dst = *src;
+	dst->allowed_hosts = strdup(src->allowed_hosts);
+	dst->ca_file = strdup(src->ca_file);
+	dst->proxy = strdup(src->proxy);
+	dst->user_agent = strdup(src->user_agent);
+	return dst->allowed_hosts != NULL && dst->ca_file != NULL && dst->proxy != NULL && dst->user_agent != NULL;
+}
+
+static void
+free_options(HttpOptions *options)
+{
+	free((char *) options->allowed_hosts);
+	free((char *) options->ca_file);
+	free((char *) options->proxy);
+	free((char *) options->user_agent);
+}
+
+/* Frees a pool with everything in it, also requests that are in flight. */
+static void
+free_pool(HttpPool *pool)
 {
 	sigset_t	saved;
 	Slot	   *slot;
@@ -1143,8 +1185,88 @@ http_pool_destroy(HttpPool *pool)
 		close(pool->epoll_fd);
 	free(pool->sockets);
 	origins_free(&pool->origins);
+	free_options(&pool->options);
 	free(pool);
 	restore_signals(&saved);
+}
+
+/* Makes a pool that nobody uses yet; NULL and a sentence in *problem if that fails. */
+static HttpPool *
+create_pool(const HttpOptions *options, const char **problem)
+{
+	HttpPool   *pool = calloc(1, sizeof(HttpPool));
+	bool		copied;
+
+	*problem = "out of memory";
+	if (pool == NULL)
+		return NULL;
+	copied = copy_options(&pool->options, options);
+	pool->timer_us = -1;
+	pool->done_last = &pool->done;
+	origins_init(&pool->origins, options->http2);
+	pool->must_open = curl_version_info(CURLVERSION_NOW)->version_num >= 0x080000;
+	pool->multi = create_multi(pool);
+	pool->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (pool->epoll_fd < 0)
+		*problem = "no file descriptor is left";
+	if (copied && pool->multi != NULL && pool->epoll_fd >= 0)
+		return pool;
+	free_pool(pool);
+	return NULL;
+}
+
+/* The pool of an earlier use, whose connections are still open. */
+static HttpPool *spare;
+
+/*
+ * Makes a pool, or takes up an earlier one of the process with the same options.
+ * start is called with arg for each request whose turn has come.  Returns NULL and a
+ * sentence in *problem if there is no memory or descriptor.
+ */
+HttpPool *
+http_pool_create(const HttpOptions *options, HttpStart start, void *arg, const char **problem)
+{
+	HttpPool   *pool = spare;
+
+	spare = NULL;
+	if (pool == NULL || !has_options(pool, options))
+	{
+		free_pool(pool);
+		pool = create_pool(options, problem);
+	}
+	if (pool != NULL)
+		begin_use(pool, options->max_in_flight, start, arg);
+	return pool;
+}
+
+/* May a pool wait for its next use?  It must be done, and hold little. */
+static bool
+is_kept(const HttpPool *pool)
+{
+	return spare == NULL && pool->active == NULL && pool->done == NULL &&
+		pool->origins.n_waiting == 0 && pool->n_open <= SPARE_MAX && pool->n_slots <= SPARE_MAX;
+}
+
+/*
+ * Ends the use of a pool, also requests that are in flight.  A few connections are
+ * kept for the next pool of the process.  Never raises.
+ */
+void
+http_pool_destroy(HttpPool *pool)
+{
+	if (pool == NULL)
+		return;
+	while (pool->n_slots > SPARE_MAX && pool->free_slots != NULL)
+	{
+		Slot	   *slot = pool->free_slots;
+
+		pool->free_slots = slot->next;
+		free_slot(slot);
+	}
+	if (is_kept(pool))
+		spare = pool;
+	else
+		free_pool(pool);
 }
 
 /* How many requests can be in flight: as asked for, or what open files allow. */
@@ -1178,6 +1300,14 @@ http_pool_timeout(const HttpPool *pool)
 		left = OVERDUE_US / 1000;
 	if (pool->delay_ms > 0 && (left < 0 || left > pool->delay_ms))
 		left = pool->delay_ms;
+	if (pool->n_open > 0 && pool->active == NULL)
+	{
+		int64_t		rest = pool->idle_us + MAX_IDLE_US - http_clock();
+
+		rest = rest < 0 ? 0 : (rest + 999) / 1000;
+		if (left < 0 || left > rest)
+			left = rest;
+	}
 	return (long) left;
 }
 
@@ -1597,6 +1727,8 @@ complete(HttpPool *pool, CURL *easy, CURLcode rc)
 		slot->origin->resolving--;
 	origin_ends(slot->origin, &slot->share);
 	pool->in_flight--;
+	if (pool->in_flight == 0)
+		pool->idle_us = http_clock();
 	if (slot->prev_active != NULL)
 		slot->prev_active->next_active = slot->next_active;
 	else
@@ -1676,6 +1808,27 @@ expire(HttpPool *pool)
 	pool->expire_us = http_clock() + OVERDUE_US;
 }
 
+/*
+ * Closes all connections once nothing has been in flight for a while: libcurl looks
+ * for old ones only when a request begins.
+ */
+static void
+close_idle(HttpPool *pool)
+{
+	CURLM	   *multi;
+
+	if (pool->n_open == 0 || pool->active != NULL || http_clock() - pool->idle_us < MAX_IDLE_US)
+		return;
+	pool->idle_us = http_clock();
+	multi = create_multi(pool);
+	if (multi == NULL)
+		return;
+	curl_multi_cleanup(pool->multi);
+	pool->multi = multi;
+	pool->timer_us = -1;
+	begin_use(pool, pool->max_in_flight, pool->start, pool->arg);
+}
+
 /* Starts requests and sends them, as long as that makes room for others. */
 static bool
 send_requests(HttpPool *pool)
@@ -1710,6 +1863,7 @@ http_drive(HttpPool *pool)
 	collect(pool);
 	if (http_clock() >= pool->expire_us)
 		expire(pool);
+	close_idle(pool);
 	restore_signals(&saved);
 	return pool->done != NULL || send_requests(pool);
 }

@@ -14,7 +14,7 @@
 
 typedef struct HttpPool HttpPool;
 
-/* Limits and policy of a pool.  Strings must live as long as the pool. */
+/* Limits and policy of a pool, which copies the strings. */
 typedef struct HttpOptions
 {
 	int			max_in_flight;

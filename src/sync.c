@@ -555,9 +555,9 @@ create_pool(Round *round, int max_in_flight)
 		.allow_http = wfx_allow_http,
 		.allow_private = wfx_allow_private_addresses,
 		.http2 = wfx_http2,
-		.allowed_hosts = pstrdup(wfx_allowed_hosts),
-		.ca_file = pstrdup(wfx_ca_file),
-		.proxy = pstrdup(wfx_proxy),
+		.allowed_hosts = wfx_allowed_hosts,
+		.ca_file = wfx_ca_file,
+		.proxy = wfx_proxy,
 		.user_agent = "wfx_mt4/" WFX_VERSION
 	};
 	const char *problem;
