@@ -74,6 +74,13 @@ sub private_kb
 	return sum($maps =~ /^Private_\w+:\s+(\d+)/mg);
 }
 
+# Memory in kB that is a process's own, without files and what is shared.
+sub anonymous_kb
+{
+	my ($pid) = @_;
+	return slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+)/m ? $1 : 0;
+}
+
 # Builds the program of what a sync costs at least; returns its path.
 sub build_floor
 {
@@ -97,7 +104,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
-# Starts it.  Options: cpu, its processor; latency_ms; tls, for HTTPS and HTTP/2.
+# Starts it.  Options: cpu, its processor; latency_ms; tls, for HTTPS and HTTP/2; moving, the last
+# digit of the accounts whose balance is another one in each second.
 sub start
 {
 	my ($class, %options) = @_;
@@ -107,6 +115,7 @@ sub start
 		port => PostgreSQL::Test::Cluster::get_free_port(),
 		latency_ms => $options{latency_ms} // 0,
 		tls => $options{tls},
+		moving => $options{moving} // 'x',
 		digit => 'x',
 		round => 0,
 		generation => 0
@@ -175,7 +184,7 @@ sub _configure
 		ssl_certificate_key $self->{dir}/key.pem; http2_max_concurrent_streams $self->{tls};" : '';
 	my $module = $self->{latency_ms} ? 'load_module /usr/lib/nginx/modules/ngx_http_echo_module.so;' : '';
 	my $balance = 10000 + $self->{round};
-	my $body = qq({"login":"\$1","balance":\$balance.25,"equity":10012.75,"credit":0,)
+	my $body = qq({"login":"\$account","balance":\$balance.25,"equity":10012.75,"credit":0,)
 	  . q("margin":120.5,"freeMargin":9892.25,"marginLevel":8309.34,"trades":3,"currency":"USD"});
 	my $answer = $self->{latency_ms} ?
 	  sprintf(q(echo_sleep %.3f; echo -n '%s';), $self->{latency_ms} / 1000, $body) : "return 200 '$body';";
@@ -197,12 +206,13 @@ http {
 	scgi_temp_path $self->{dir}/scgi;
 	keepalive_requests 100000000;
 	keepalive_timeout 3600;
-	map \$uri \$balance { default 10000; "~$self->{digit}\$" $balance; }
+	map \$msec \$second { "~(?<s>[0-9][0-9][0-9])[.]" 10\$s; }
+	map \$uri \$balance { default 10000; "~$self->{digit}\$" $balance; "~$self->{moving}\$" \$second; }
 	server {
 		listen $listen backlog=8192;
 		$tls
 		location = /generation { return 200 '$generation'; }
-		location ~ ^/accounts/(\\d+)\$ { $answer }
+		location ~ ^/accounts/(?<account>[0-9]+)\$ { $answer }
 	}
 }
 END
