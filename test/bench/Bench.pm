@@ -60,6 +60,14 @@ sub cpu_us
 	return $ns / 1000;
 }
 
+# And that it has waited for a processor.
+sub waited_us
+{
+	my ($pid) = @_;
+	my (undef, $ns) = split ' ', slurp_file("/proc/$pid/schedstat");
+	return $ns / 1000;
+}
+
 # Peak memory of a process in kB, and that without what it shares with others.
 sub peak_kb
 {

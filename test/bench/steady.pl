@@ -43,6 +43,8 @@ my @KINDS = (
 	[ 'store: sync_history', 'INSERT INTO %sync_history%' ],
 	[ 'store: account_snapshots', 'INSERT INTO %account_snapshots%' ]);
 
+STDOUT->autoflush;
+
 my $test = WfxTest->start(conf => q{
 shared_preload_libraries = 'wfx_mt4, pg_stat_statements'
 pg_stat_statements.track = none
@@ -74,15 +76,17 @@ sub setting
 
 sub reload { sql('SELECT pg_reload_conf()'); usleep(200_000); return; }
 
-# All processes of the server to the second processor, what they start included.
+# This program and all processes of the server to these processors, what they start included.
 sub pin_server
 {
+	my ($cpus) = @_;
 	my $postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
-	Bench::pin($_, 1) foreach $$, $postmaster;
-	# one that ends meanwhile need not be pinned
-	foreach my $pid (split /\n/, `pgrep -P $postmaster`)
+
+	return if Bench::processors() < 2;
+	foreach my $pid ($$, $postmaster, split /\n/, `pgrep -P $postmaster`)
 	{
-		eval { Bench::pin($pid, 1); 1 } or -e "/proc/$pid" and die $@;
+		# one that has ended meanwhile need not be pinned
+		run_log([ 'taskset', '--cpu-list', '--pid', $cpus, $pid ]) or -e "/proc/$pid" and die "could not pin $pid";
 	}
 	return;
 }
@@ -100,6 +104,7 @@ sub take_samples
 	die "no sync: $result->{message}" unless $result->{success};
 	sql("DROP TABLE IF EXISTS sample_$_; CREATE TABLE sample_$_ AS SELECT * FROM $_") foreach @TABLES;
 	sql('TRUNCATE ' . join(', ', @TABLES) . ' CASCADE');
+	$test->close_sessions;
 	return;
 }
 
@@ -156,6 +161,7 @@ sub plant
 			# otherwise it would count as put off by a clock that was set back
 			map { $_ => "p.due - make_interval(secs => $interval)" } qw(last_attempt last_sync updated_at) });
 
+	pin_server('0,1');
 	take_samples();
 	sql("DROP TABLE IF EXISTS plan; CREATE UNLOGGED TABLE plan AS
 		SELECT n, gen_random_uuid() AS id, gen_random_uuid() AS trader, gen_random_uuid() AS credential,
@@ -239,7 +245,7 @@ sub start_service
 	my ($accounts, $start) = @_;
 	my %seen;
 
-	pin_server();
+	pin_server('1');
 	track('top');
 	my $early = $start - sql('SELECT extract(epoch FROM clock_timestamp())');
 	die 'to plant took longer than was reckoned with' if $early < 0;
@@ -337,7 +343,7 @@ sub measure
 		WHERE sync_status <> 'syncing'; ANALYZE due_then");
 	$m{mb_before} = relation_mb();
 	my ($lsn, $from) = (lsn(), clock());
-	my ($cpu, $start) = (Bench::cpu_us($pid), Bench::now());
+	my ($cpu, $waited, $start) = (Bench::cpu_us($pid), Bench::waited_us($pid), Bench::now());
 	$m{memory_before} = Bench::anonymous_kb($pid);
 	my @lags;
 	while (Bench::now() - $start < $WINDOW)
@@ -346,6 +352,7 @@ sub measure
 		usleep(1e6 * max(0, $start + @lags - Bench::now()));
 	}
 	$cpu = Bench::cpu_us($pid) - $cpu;
+	$waited = Bench::waited_us($pid) - $waited;
 	my $to = clock();
 	my $wall = Bench::now() - $start;
 	$m{memory_after} = Bench::anonymous_kb($pid);
@@ -357,6 +364,7 @@ sub measure
 	$m{lag} = max(@lags);
 	$m{rate} = $syncs / $wall;
 	$m{share} = $cpu / 1e6 / $wall;
+	$m{waited} = $waited / 1e6 / $wall;
 	$m{cpu} = $cpu / $syncs;
 	$m{records} = $records / $syncs;
 	$m{images} = $images / $syncs;
@@ -393,7 +401,9 @@ sub run_size
 	# the first second or two of a service, and a whole interval where it is short
 	usleep(1e6 * ($interval < 30 ? 2 * $interval : 15));
 	$seen->{steady} = steady_since($seen->{began});
+	print "# measuring\n";
 	my $m = measure($pid);
+	print "# statements\n";
 	$m->{kinds} = measure_statements();
 	$m->{together} = sum(map { $m->{kinds}{$_}{us} } grep { /^(?:claim|store):/ } keys %{ $m->{kinds} });
 	$m->{contexts} = queue_kb($pid);
@@ -401,7 +411,7 @@ sub run_size
 	$m->{name} = "$accounts / ${interval}s" . ($tokens == 1 ? ', one token' : '');
 	$m->{due} = $accounts / $interval;
 	$m->{accounts} = $accounts;
-	$m->{interval} = $interval;
+	print "# $m->{name}: " . join(', ', map { "$_ $m->{$_}" } grep { !ref $m->{$_} } sort keys %$m) . "\n";
 	setting('wfx_mt4.databases', '');
 	reload();
 	WfxTest::wait_until(sub { sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'wfx_mt4 worker'") == 0 }, 'the worker to leave');
@@ -424,10 +434,11 @@ sub show
 	};
 
 	Bench::say("The worker has the first processor, provider (200 ms), other processes of the server and the bench the second.");
-	Bench::say("snapshot_interval is 5 min, positions are not asked for, 10 % of the balances change; autovacuum is on.\n");
-	Bench::head('accounts / poll_interval', 'due/s', 'syncs/s', 'share of a processor', 'CPU us per sync', 'of 10,000 at that rate',
+	Bench::say("snapshot_interval is 5 min, positions are not asked for, 10 % of the balances change; autovacuum is on.");
+	Bench::say("Where the worker waited for its processor others disturbed it.\n");
+	Bench::head('accounts / poll_interval', 'due/s', 'syncs/s', 'share of a processor', 'and waited for it', 'CPU us per sync', 'of 10,000 at that rate',
 		'oldest due: most s', 'requests late: half, s', '99 %', 'most');
-	Bench::row($_->{name}, sprintf('%.0f', $_->{due}), sprintf('%.0f', $_->{rate}), sprintf('%.2f', $_->{share}), sprintf('%.0f', $_->{cpu}),
+	Bench::row($_->{name}, sprintf('%.0f', $_->{due}), sprintf('%.0f', $_->{rate}), sprintf('%.2f', $_->{share}), sprintf('%.2f', $_->{waited}), sprintf('%.0f', $_->{cpu}),
 		(defined $same->($_) ? sprintf('%.2f', $_->{cpu} / $same->($_)->{cpu}) : ''), sprintf('%.2f', $_->{lag}),
 		map { sprintf '%.3f', $_ } @$_{qw(late_half late_99 late_max)}) foreach @all;
 	Bench::say('');
