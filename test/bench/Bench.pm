@@ -63,6 +63,14 @@ sub cpu_us
 	return $ns / 1000;
 }
 
+# And that it has waited for a processor.
+sub waited_us
+{
+	my ($pid) = @_;
+	my (undef, $ns) = split ' ', slurp_file("/proc/$pid/schedstat");
+	return $ns / 1000;
+}
+
 # Peak memory of a process in kB, and that without what it shares with others.
 sub peak_kb
 {
@@ -108,7 +116,8 @@ use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
 # Starts it.  Options: cpu, its processor; latency_ms; tls, for HTTPS and HTTP/2, is how many
-# streams a connection may have; count, whether connections are.
+# streams a connection may have; count, whether connections are; moving, the last digit of
+# the accounts whose balance is another one in each second.
 sub start
 {
 	my ($class, %options) = @_;
@@ -120,6 +129,7 @@ sub start
 		tls => $options{tls},
 		count => $options{count},
 		asked => 0,
+		moving => $options{moving} // 'x',
 		digit => 'x',
 		round => 0,
 		generation => 0
@@ -219,7 +229,7 @@ sub _configure
 		ssl_certificate_key $self->{dir}/key.pem; ssl_session_ticket_key $self->{dir}/ticket.key; http2_max_concurrent_streams $self->{tls};" : '';
 	my $module = $self->{latency_ms} ? 'load_module /usr/lib/nginx/modules/ngx_http_echo_module.so;' : '';
 	my $balance = 10000 + $self->{round};
-	my $body = qq({"login":"\$1","balance":\$balance.25,"equity":10012.75,"credit":0,)
+	my $body = qq({"login":"\$account","balance":\$balance.25,"equity":10012.75,"credit":0,)
 	  . q("margin":120.5,"freeMargin":9892.25,"marginLevel":8309.34,"trades":3,"currency":"USD"});
 	my $answer = $self->{latency_ms} ?
 	  sprintf(q(echo_sleep %.3f; echo -n '%s';), $self->{latency_ms} / 1000, $body) : "return 200 '$body';";
@@ -246,7 +256,8 @@ http {
 	scgi_temp_path $self->{dir}/scgi;
 	keepalive_requests 100000000;
 	keepalive_timeout 3600;
-	map \$uri \$balance { default 10000; "~$self->{digit}\$" $balance; }
+	map \$msec \$second { "~(?<s>[0-9][0-9][0-9])[.]" 10\$s; }
+	map \$uri \$balance { default 10000; "~$self->{digit}\$" $balance; "~$self->{moving}\$" \$second; }
 	log_format first '\$ssl_session_reused';
 	map \$connection_requests \$is_first { default 0; 1 1; }
 	server {
@@ -254,7 +265,7 @@ http {
 		$tls
 		location = /generation { return 200 '$generation'; }
 		location = /status { stub_status; }
-		location ~ ^/accounts/(\\d+)\$ { $log $answer }
+		location ~ ^/accounts/(?<account>[0-9]+)\$ { $log $answer }
 	}
 }
 END

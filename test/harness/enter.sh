@@ -49,8 +49,8 @@ copy_tree() {
 }
 
 # Runs a script of the copy.  It sees nothing of the caller's environment, in
-# which make, PostgreSQL, Perl and Python would find settings.  LANG is for
-# PostgreSQL's TAP modules, which remove LC_ALL.
+# which make, PostgreSQL, Perl and Python would find settings, but the sizes of
+# benchmarks.  LANG is for PostgreSQL's TAP modules, which remove LC_ALL.
 run_script() {
 	local script=$1 name settings=()
 
