@@ -48,20 +48,22 @@ copy_tree() {
 	pack_tree | as_user tar -C "$WORK/src" -xf -
 }
 
-# Runs a script of the copy.  It sees nothing of the caller's environment, in
-# which make, PostgreSQL, Perl and Python would find settings.  LANG is for
+# Runs a script of the copy.  It sees nothing of the caller's environment but the
+# sizes of benchmarks, for make, PostgreSQL, Perl and Python would find settings there.  LANG is for
 # PostgreSQL's TAP modules, which remove LC_ALL.
 run_script() {
 	local script=$1
+	local -a sizes
 
 	shift
+	mapfile -t sizes < <(env | grep -E '^BENCH_[A-Z]+=[0-9a-z,]+$' || true)
 	as_user env --ignore-environment --chdir="$WORK/src" \
 		--default-signal=INT,QUIT \
 		PATH=/usr/local/bin:/usr/bin:/bin \
 		HOME="$WORK/home" TMPDIR="$WORK" TERM="${TERM:-dumb}" \
 		LANG=C.UTF-8 LC_ALL=C.UTF-8 \
 		WORK="$WORK" PG_MAJOR="$PG_MAJOR" TESTS="${TESTS:-}" BENCH="${BENCH:-}" \
-		FUZZ="${FUZZ:-}" FUZZ_SECONDS="${FUZZ_SECONDS:-60}" \
+		FUZZ="${FUZZ:-}" FUZZ_SECONDS="${FUZZ_SECONDS:-60}" "${sizes[@]}" \
 		bash "test/harness/$script" "$@"
 }
 
