@@ -268,15 +268,14 @@ sub many_accounts
 
 sub synced_now { return sql(q{SELECT count(*), extract(epoch FROM clock_timestamp()) FROM sync_history WHERE status = 'success'}); }
 
-# Syncs a second between two results of synced_now(); dies where they are too few.
+# Syncs a second between two results of synced_now(), undef where they are too few.
 sub rate
 {
 	my ($before, $after) = map { [ split /\|/, $_ ] } @_;
 	my $rate = ($after->[0] - $before->[0]) / ($after->[1] - $before->[1]);
-	my $wanted = $ACCOUNTS / $INTERVAL;
 
-	die sprintf('%.0f syncs a second instead of %.0f', $rate, $wanted) if $rate < 0.85 * $wanted;
-	return $rate;
+	note(sprintf '%.0f syncs a second', $rate);
+	return $rate < 0.9 * $ACCOUNTS / $INTERVAL ? undef : $rate;
 }
 
 sub answer
@@ -301,7 +300,7 @@ sub answer
 	}
 	my $ended = synced_now();
 	my $elapsed = Bench::now() - $start;
-	my $rate = rate($began, $ended);
+	my $rate = rate($began, $ended) // die 'too few syncs a second';
 	my ($first, $last) = map { (split /\|/, $_)[1] } $began, $ended;
 	$cpu = (Bench::cpu_us(worker_pid()) - $cpu) / 1e4 / $elapsed;
 	my ($n, @figures) = split /\|/, sql(
@@ -475,7 +474,13 @@ sub beside
 			my ($tps, $us, $rate) = run_without(0, @options);
 			push @{ $tps{without} }, $tps;
 			push @{ $us{without} }, $us;
-			($tps, $us, $rate) = run_with(@options);
+			# where the machine is too busy for the syncs, it says nothing of them
+			foreach (1 .. 4)
+			{
+				($tps, $us, $rate) = run_with(@options);
+				last if defined $rate;
+			}
+			die 'too few syncs a second' unless defined $rate;
 			push @{ $tps{with} }, $tps;
 			push @{ $us{with} }, $us;
 			push @rates, $rate;
