@@ -49,8 +49,8 @@ copy_tree() {
 }
 
 # Runs a script of the copy.  It sees nothing of the caller's environment but the
-# sizes of benchmarks, for make, PostgreSQL, Perl and Python would find settings there.  LANG is for
-# PostgreSQL's TAP modules, which remove LC_ALL.
+# sizes of benchmarks, BENCH_NAME, for make, PostgreSQL, Perl and Python would find
+# settings there.  LANG is for PostgreSQL's TAP modules, which remove LC_ALL.
 run_script() {
 	local script=$1
 	local -a sizes
