@@ -19,7 +19,7 @@ run_bench() {
 	local log=$WORK/log/${1##*/}
 
 	env TESTDIR="$PWD" TESTDATADIR="$PWD/tmp_check" TESTLOGDIR="$WORK/log" \
-		PG_REGRESS="$PGXS/src/test/regress/pg_regress" \
+		PG_REGRESS="$PGXS/src/test/regress/pg_regress" PG_CONFIG="$PG_DIR/bin/pg_config" \
 		perl -I "$PGXS/src/test/perl" "$1" 3>&1 >"$log" 2>&1 || {
 		cp -r tmp_check/log "$WORK/log/servers" 2>/dev/null || true
 		cat "$log" "$WORK"/log/servers/regress_log_* 2>/dev/null | tail -n 40
