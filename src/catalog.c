@@ -634,7 +634,8 @@ read_provider(DbRows *rows, int row, WfxProvider *p)
 void
 catalog_read_providers(Catalog *catalog)
 {
-	DbRows	   *rows = db_query_latest(catalog->extension_owner, NULL,
+	DbArgs		args = {.kept = true};
+	DbRows	   *rows = db_query_latest(catalog->extension_owner, &args,
 								catalog_sql(catalog,
 										  "SELECT DISTINCT ON (name) name, account_url, trades_url,"
 										  "       token_header, token_prefix, failures::text,"

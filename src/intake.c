@@ -134,13 +134,16 @@ intake_put(Worker *worker, const pg_uuid_t *id, TimestampTz due, const char *end
 	queue_put(worker->queue, id, due, origin);
 }
 
-/* When a row that was read is due; the backlog of a downtime is spread. */
+/*
+ * When a row that was read is due; the backlog of a downtime is spread.  What has come
+ * to be due since the service began, while the table is being read, is none.
+ */
 static TimestampTz
 due_of(Worker *worker, const StoreSchedule *row)
 {
 	int64		spread_us;
 
-	if (!worker->starting || row->overdue_s < 1)
+	if (!worker->starting || row->overdue_s - (http_clock() - worker->scanned_us) / 1e6 < 1)
 		return row->due;
 	spread_us = worker->backlog++ * BACKLOG_GAP_US;
 	if (spread_us > row->interval_s * USECS_PER_SEC)

@@ -116,7 +116,7 @@ collect_keys(Refresh *refresh)
 static pg_uuid_t *
 find_integrations(const Refresh *refresh, const Catalog *catalog, int *n)
 {
-	DbArgs		args = {0};
+	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
 	pg_uuid_t  *ids;
 	bool		isnull;

@@ -1,10 +1,10 @@
 # What a sync writes to the log, once pages have been logged since the checkpoint, and
-# whether tables and indexes grow.
+# whether tables and indexes grow.  Takes about eight minutes:
 #
 #	make bench BENCH=wal
 #
-# "As the worker" is wfx_mt4_run_due(), which claims and stores with the statements of the
-# worker.  Positions are not asked for; snapshot_interval is 5 min, except where it is said.
+# The worker is measured when it has been running for a while, since it draws accounts
+# together.  Positions are not asked for; snapshot_interval is 5 min.
 use strict;
 use warnings;
 
@@ -17,16 +17,17 @@ use WfxTest;
 
 my $ACCOUNTS = $ENV{BENCH_ACCOUNTS} // 4000;
 my $ROUNDS = $ENV{BENCH_ROUNDS} // 100;
+my $INTERVAL_S = 4;
 my $provider = Bench::Nginx->start(cpu => 1);
-my $test = WfxTest->start(conf => q{
+my $test = WfxTest->start(conf => qq{
+shared_preload_libraries = 'wfx_mt4'
 shared_buffers = 512MB
 max_wal_size = 8GB
 checkpoint_timeout = 1h
 log_statement = none
 wal_keep_size = 8GB
-autovacuum_naptime = 1s
 max_locks_per_transaction = 1000
-wfx_mt4.poll_interval = '1s'
+wfx_mt4.poll_interval = '${INTERVAL_S}s'
 });
 my $node = $test->node;
 my $waldump = $node->config_data('--bindir') . '/pg_waldump';
@@ -48,45 +49,67 @@ sub logged
 	return ($records, $images);
 }
 
-# How everything is synchronised once.
-my %ways = (
-	'wfx_mt4_sync_all()' => sub { sql('SET client_min_messages = error; SELECT wfx_mt4_sync_all()'); },
-	'as the worker' => sub {
-		sql("UPDATE mt4_integrations SET poll_interval = '1 s' WHERE poll_interval IS NULL");
-		$node->safe_psql('postgres', 'SELECT pg_sleep(1.2)');
-		$node->safe_psql('postgres', "SET client_min_messages = error; CALL wfx_mt4_run_due($ACCOUNTS)");
-	});
-
-# Synchronises once, after the balances of some have changed.
-sub sync_once
+# Synchronises everything once, after the balances of some have changed.
+sub sync_all
 {
-	my ($way, $digits) = @_;
+	my ($digits) = @_;
 	my $before = sql('SELECT count(*) FROM sync_history');
 
 	$provider->change(digit => $digits, round => ++$round);
-	$ways{$way}->();
+	sql('SET client_min_messages = error; SELECT wfx_mt4_sync_all()');
 	my $synced = sql('SELECT count(*) FROM sync_history') - $before;
 	die "$synced of $ACCOUNTS were synchronised" if $synced != $ACCOUNTS;
 	return;
 }
 
+# Lets the worker run, or not.
+sub set_worker
+{
+	my ($databases) = @_;
+	sql("ALTER SYSTEM SET wfx_mt4.databases = '$databases'");
+	sql('SELECT pg_reload_conf()');
+	return;
+}
+
+# Bytes that some rounds log for each sync.  What a round touches is logged whole, once, before.
+sub of_sync_all
+{
+	my ($digits) = @_;
+	sync_all($digits) foreach 1 .. 3;
+	sql('CHECKPOINT');
+	sync_all($digits);
+	my $from = lsn();
+	sync_all($digits) foreach 1 .. 3;
+	return map { $_ / $ACCOUNTS / 3 } logged($from, lsn());
+}
+
+# The same of the worker, where these balances change every second.
+sub of_worker
+{
+	my ($digits) = @_;
+
+	$provider->change(digit => 'x', moving => $digits);
+	sleep 2 * $INTERVAL_S;
+	sql('CHECKPOINT');
+	sleep 2 * $INTERVAL_S;
+	my ($from, $before) = split /\|/, sql('SELECT pg_current_wal_insert_lsn(), count(*) FROM sync_history');
+	sleep 5 * $INTERVAL_S;
+	my ($to, $after) = split /\|/, sql('SELECT pg_current_wal_insert_lsn(), count(*) FROM sync_history');
+	my $synced = $after - $before;
+	my ($late) = sql("SELECT count(*) FROM sync_history WHERE status <> 'success'");
+	die "$synced syncs, $late failed" if $synced < 4.5 * $ACCOUNTS || $late > 0;
+	return map { $_ / $synced } logged($from, $to);
+}
+
+my @shares = ([ '0 %', 'x' ], [ '10 %', '0' ], [ '100 %', '.' ]);
 Bench::say("$ACCOUNTS accounts; bytes of the log for each sync, and those of page images beside them\n");
 Bench::head('', 'balances that change', 'records', 'page images');
-foreach my $way ('wfx_mt4_sync_all()', 'as the worker')
-{
-	foreach my $share ([ '0 %', 'x' ], [ '10 %', '0' ], [ '100 %', '.' ])
-	{
-		my ($name, $digits) = @$share;
-		sync_once($way, $digits) foreach 1 .. 3;
-		sql('CHECKPOINT');
-		# what a round touches is logged whole, once
-		sync_once($way, $digits);
-		my $from = lsn();
-		sync_once($way, $digits) foreach 1 .. 3;
-		my ($records, $images) = logged($from, lsn());
-		Bench::row($way, $name, map { sprintf '%.0f', $_ / $ACCOUNTS / 3 } $records, $images);
-	}
-}
+Bench::row('wfx_mt4_sync_all()', $_->[0], map { sprintf '%.0f', $_ } of_sync_all($_->[1])) foreach @shares;
+sql("UPDATE mt4_integrations SET next_sync_at = now() + random() * interval '$INTERVAL_S s'");
+set_worker('postgres');
+sleep 20 * $INTERVAL_S;
+Bench::row("the worker, every $INTERVAL_S s", $_->[0], map { sprintf '%.0f', $_ } of_worker($_->[1])) foreach @shares;
+set_worker('');
 
 my @relations = qw(performance_data mt4_integrations performance_data_trader_id_key mt4_integrations_pkey
   performance_data_profit_percentage_achieved_at_trader_id_idx);
@@ -94,7 +117,7 @@ my $size = 'SELECT ' . join ', ', map { "pg_relation_size('$_') / 1024" } @relat
 my @first;
 foreach my $n (1 .. $ROUNDS)
 {
-	sync_once('wfx_mt4_sync_all()', '0');
+	sync_all('0');
 	@first = split /\|/, sql($size) if $n == 10;
 }
 my @last = split /\|/, sql($size);
