@@ -27,6 +27,7 @@ OBJS = \
 	src/schedule.o \
 	src/secret.o \
 	src/shared.o \
+	src/step.o \
 	src/store.o \
 	src/sync.o \
 	src/trust.o \
@@ -123,7 +124,7 @@ fuzz:
 UNIT_FILES = $(wildcard test/unit/test_*.c)
 UNIT_TESTS = $(UNIT_FILES:test/unit/%.c=tmp_check/unit/%)
 FUZZ_TARGETS = $(patsubst test/fuzz/fuzz_%.c,%,$(wildcard test/fuzz/fuzz_*.c))
-UNIT_SOURCES = src/cause.c src/decode.c src/origin.c src/provider.c
+UNIT_SOURCES = src/cause.c src/decode.c src/origin.c src/provider.c src/step.c
 FUZZ_SOURCES = $(UNIT_SOURCES) src/http.c
 UNIT_CFLAGS = -std=gnu99 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Werror -Isrc \
 	$(UNIT_SANITIZE) $(shell pkg-config --cflags json-c libcurl)

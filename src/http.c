@@ -29,6 +29,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -56,13 +57,16 @@
 /* How much later than its limit a request is ended here, and how often we look. */
 #define OVERDUE_US			INT64_C(2000000)
 
-/* A connection is neither kept idle nor used for longer. */
+/* A connection is not used again after that, and closed where a loop drives the pool. */
 #define MAX_IDLE_S			60
 #define MAX_IDLE_US			(MAX_IDLE_S * INT64_C(1000000))
 #define MAX_LIFETIME_S		600
 
-/* So many connections and requests are kept for the next pool of the process. */
-#define SPARE_MAX			64
+/* So many connections and requests, and origins, are kept for the next pool of the process. */
+#define SPARE_MAX			16
+
+/* How long the certificates that are trusted are good for once read. */
+#define CA_CACHE_S			60
 
 /* Descriptors that the rest of the process may need. */
 #define SPARE_FILES			512
@@ -121,6 +125,8 @@ struct HttpPool
 	Socket	   *sockets;		/* by descriptor */
 	int			n_sockets;
 	int			n_open;			/* of these */
+	int			n_plain;		/* of these, to plain HTTP */
+	struct stat ca_file;		/* as it was when the pool was made */
 	int			n_slots;
 	int64_t		idle_us;		/* since when nothing is in flight */
 	int64_t		timer_us;		/* when libcurl wants to be called, -1: never */
@@ -628,6 +634,7 @@ note_socket(HttpPool *pool, int fd, Origin *origin)
 	}
 	pool->sockets[fd] = (Socket) {SOCKET_OURS, origin};
 	pool->n_open++;
+	pool->n_plain += !origin->target.https;
 	return true;
 }
 
@@ -683,8 +690,9 @@ close_socket(void *arg, curl_socket_t fd)
 	HttpPool   *pool = arg;
 
 	origin_closes(pool->sockets[fd].origin, local_port_of(fd));
-	pool->sockets[fd] = (Socket) {0};
+	pool->n_plain -= !pool->sockets[fd].origin->target.https;
 	pool->n_open--;
+	pool->sockets[fd] = (Socket) {0};
 	return close(fd);
 }
 
@@ -965,6 +973,8 @@ set_options(Slot *slot)
 		SET(CURLOPT_CAPATH, NULL);
 	}
 
+	SET(CURLOPT_CA_CACHE_TIMEOUT, (long) CA_CACHE_S);
+
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) o->connect_timeout_ms);
 	SET(CURLOPT_TIMEOUT_MS, (long) o->request_timeout_ms);
 	SET(CURLOPT_DNS_CACHE_TIMEOUT, (long) DNS_CACHE_S);
@@ -1113,6 +1123,27 @@ begin_use(HttpPool *pool, int max_in_flight, HttpStart start, void *arg)
 					  (long) (pool->max_in_flight < SPARE_MAX ? SPARE_MAX : pool->max_in_flight));
 }
 
+/* What can be seen of a file or directory without reading it; zeros where it is not there. */
+static struct stat
+state_of(const char *path)
+{
+	struct stat state;
+
+	if (path[0] == '\0' || stat(path, &state) != 0)
+		memset(&state, 0, sizeof(state));
+	return state;
+}
+
+static bool
+is_unchanged(const char *path, const struct stat *then)
+{
+	struct stat now = state_of(path);
+
+	return now.st_dev == then->st_dev && now.st_ino == then->st_ino && now.st_size == then->st_size &&
+		now.st_mode == then->st_mode && now.st_ctim.tv_sec == then->st_ctim.tv_sec &&
+		now.st_ctim.tv_nsec == then->st_ctim.tv_nsec;
+}
+
 /* Has a pool the same limits and policy, but for the number in flight? */
 static bool
 has_options(const HttpPool *pool, const HttpOptions *options)
@@ -1128,6 +1159,7 @@ has_options(const HttpPool *pool, const HttpOptions *options)
 		own->http2 == options->http2 &&
 		strcmp(own->allowed_hosts, options->allowed_hosts) == 0 &&
 		strcmp(own->ca_file, options->ca_file) == 0 &&
+		is_unchanged(own->ca_file, &pool->ca_file) &&
 		strcmp(own->proxy, options->proxy) == 0 &&
 		strcmp(own->user_agent, options->user_agent) == 0;
 }
@@ -1201,6 +1233,7 @@ create_pool(const HttpOptions *options, const char **problem)
 	if (pool == NULL)
 		return NULL;
 	copied = copy_options(&pool->options, options);
+	pool->ca_file = state_of(options->ca_file);
 	pool->timer_us = -1;
 	pool->done_last = &pool->done;
 	origins_init(&pool->origins, options->http2);
@@ -1239,17 +1272,37 @@ http_pool_create(const HttpOptions *options, HttpStart start, void *arg, const c
 	return pool;
 }
 
-/* May a pool wait for its next use?  It must be done, and hold little. */
+/* Has every origin answered by its name?  One that failed is to be asked anew. */
+static bool
+are_resolved(const Origins *origins)
+{
+	for (int i = 0; i < ORIGIN_BUCKETS; i++)
+	{
+		for (Origin *origin = origins->buckets[i]; origin != NULL; origin = origin->next)
+		{
+			if (origin->dns_failed_us != 0)
+				return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * May a pool wait for its next use?  It must be done, and hold few connections, all with
+ * TLS: others cost little to make.
+ */
 static bool
 is_kept(const HttpPool *pool)
 {
 	return spare == NULL && pool->active == NULL && pool->done == NULL &&
-		pool->origins.n_waiting == 0 && pool->n_open <= SPARE_MAX && pool->n_slots <= SPARE_MAX;
+		pool->origins.n_waiting == 0 && pool->origins.n <= SPARE_MAX &&
+		pool->n_open > 0 && pool->n_open <= SPARE_MAX && pool->n_plain == 0 &&
+		pool->n_slots <= SPARE_MAX && are_resolved(&pool->origins);
 }
 
 /*
- * Ends the use of a pool, also requests that are in flight.  A few connections are
- * kept for the next pool of the process.  Never raises.
+ * Ends the use of a pool, also requests that are in flight.  A few connections with
+ * TLS are kept for the next pool of the process.  Never raises.
  */
 void
 http_pool_destroy(HttpPool *pool)

@@ -127,6 +127,7 @@ origins_find(Origins *origins, const HttpTarget *target)
 	/* without TLS nothing is negotiated */
 	origin->sharing = target->https && origins->http2 ? SHARING_UNKNOWN : SHARING_NONE;
 	origin->next = *bucket;
+	origins->n++;
 	*bucket = origin;
 	return origin;
 }

@@ -90,6 +90,7 @@ typedef struct Origins
 	Origin	   *first_waiting;
 	Origin	  **last_waiting;
 	int			n_waiting;
+	int			n;				/* origins */
 	bool		http2;			/* may be used */
 } Origins;
 

@@ -8,9 +8,9 @@
 
 #include <math.h>
 
-#include "common/hashfn.h"
 #include "common/pg_prng.h"
 
+#include "step.h"
 #include "wfx_mt4.h"
 
 /* Spread of the poll interval, so that accounts linked together drift apart. */
@@ -51,20 +51,11 @@ schedule_after_success(double poll_seconds)
 	return interval(poll_seconds) * random_between(1 - POLL_JITTER, 1 + POLL_JITTER);
 }
 
-/*
- * The same for integrations that are to be synchronised together: within a few
- * intervals all with the same number come to be due at one moment, and other numbers
- * at others.  now is in seconds of any clock that they share.
- */
+/* The same for integrations that are to be synchronised together; see step_after(). */
 double
 schedule_in_step(double poll_seconds, double now, uint32 number)
 {
-	double		seconds = interval(poll_seconds);
-	double		moment = murmurhash32(number) / 4294967296.0 * seconds;
-	double		late = fmod(now - moment, seconds);
-
-	late -= rint(late / seconds) * seconds;
-	return seconds - Min(Max(late, -POLL_JITTER * seconds), POLL_JITTER * seconds);
+	return step_after(interval(poll_seconds), POLL_JITTER, now, number);
 }
 
 /* Seconds to add to the end of a pause, so that a token is not paused at once again. */

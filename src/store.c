@@ -1733,7 +1733,7 @@ store_note_observed(const Catalog *catalog, WfxTask *tasks, int n)
 }
 
 /*
- * Does this process store so much that the rows of a page are better written together
+ * Does the worker store so much that the rows of a page are better written together
  * than one by one?  Then they are a tenth of a second's work, and what one removes
  * from the page, and logs, it removes for all of them.
  */
@@ -1741,12 +1741,13 @@ static bool
 is_busy(TimestampTz now, int n)
 {
 	static TimestampTz since = 0;
-	static int	stored = 0;
+	static int64 stored = 0;
 	static bool busy = false;
+	int64		elapsed = now - since;
 
-	if (now < since || now - since >= USECS_PER_SEC)
+	if (elapsed < 0 || elapsed >= USECS_PER_SEC)
 	{
-		busy = stored >= BUSY_PER_S;
+		busy = elapsed > 0 && stored * USECS_PER_SEC >= BUSY_PER_S * elapsed;
 		since = now;
 		stored = 0;
 	}
@@ -1781,7 +1782,8 @@ store_results(const Catalog *catalog, WfxTask **tasks, int n, StoreMode mode)
 		int			lock_failures = 0;
 		int			size = Min(BATCH_SIZE, n - from);
 		TimestampTz now = GetCurrentTimestamp();
-		Batch		batch = {catalog, tasks + from, size, mode, now, &lock_failures, is_busy(now, size)};
+		Batch		batch = {catalog, tasks + from, size, mode, now, &lock_failures,
+		mode == STORE_WORKER && is_busy(now, size)};
 
 		/* a list of its own, because what is set aside leaves it */
 		store_batch(select_tasks(&batch, can_be_stored), false);
@@ -1810,21 +1812,29 @@ forget_leases(const ClaimWork *work)
 		work->tasks[i].leased = false;
 }
 
-/* Marks integrations in the rows that a condition finds. */
+/*
+ * Marks integrations in the rows that a condition finds, unless they were paused, put
+ * off or asked for since they were read: then they are left for another time.
+ */
 #define CLAIM(rows) \
 	"UPDATE @mt4_integrations AS i SET" \
 	"   sync_status = {mt4_integrations.sync_status<'syncing'}," \
 	"   next_sync_at = {mt4_integrations.next_sync_at<$3}" \
-	"  FROM " rows " RETURNING v.n, i.ctid"
+	"  FROM " rows " AND i.is_active" \
+	"   AND {mt4_integrations.next_sync_at>i.next_sync_at} IS NOT DISTINCT FROM v.seen_next" \
+	" RETURNING v.n, i.ctid"
+
+#define CLAIMED \
+	"SELECT unnest($1) AS id, unnest($2) AS tid, unnest($4) AS seen_next, unnest($5) AS n"
 
 /* Where they were when they were read; nobody had them locked then. */
 #define CLAIM_AT_TID \
-	CLAIM("(SELECT unnest($1) AS id, unnest($2) AS tid, unnest($4) AS n) v WHERE i.id = v.id" AT_TID("i"))
+	CLAIM("(" CLAIMED ") v WHERE i.id = v.id" AT_TID("i"))
 
 /* Wherever they are now, without those that are locked. */
 #define CLAIM_UNLOCKED \
-	CLAIM("(SELECT c.id, l.n FROM @mt4_integrations c" \
-		  "    JOIN (SELECT unnest($1) AS id, unnest($2) AS tid, unnest($4) AS n) l ON l.id = c.id" \
+	CLAIM("(SELECT c.id, l.n, l.seen_next FROM @mt4_integrations c" \
+		  "    JOIN (" CLAIMED ") l ON l.id = c.id" \
 		  "    FOR NO KEY UPDATE OF c SKIP LOCKED) v WHERE i.id = v.id")
 
 /* Runs one of the two for what is not yet marked of a range. */
@@ -1832,6 +1842,7 @@ static void
 claim_with(const ClaimWork *work, const char *template)
 {
 	static const Field fields[] = {FIELD_ID, FIELD_TID};
+	static const Field seen[] = {FIELD_SEEN_NEXT, FIELD_PLACE};
 	Batch		batch = {.catalog = work->catalog, .tasks = palloc(sizeof(WfxTask *) * Max(work->n, 1))};
 	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
@@ -1845,7 +1856,7 @@ claim_with(const ClaimWork *work, const char *template)
 		return;
 	add_fields(&args, &batch, fields, lengthof(fields));
 	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(work->until), false);
-	add_field(&args, &batch, FIELD_PLACE);
+	add_fields(&args, &batch, seen, lengthof(seen));
 	rows = db_query(catalog_owner(work->catalog, TABLE_INTEGRATIONS), &args,
 					catalog_sql(work->catalog, template));
 	for (int r = 0; r < rows->n; r++)
