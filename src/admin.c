@@ -749,7 +749,7 @@ wfx_mt4_leaderboard(PG_FUNCTION_ARGS)
 							 "    FROM (" BOARD ") u"
 							 "    ORDER BY u.profit DESC NULLS LAST, u.achieved_at NULLS LAST, u.id"
 							 "    LIMIT $1) t"
-							 "  LEFT JOIN LATERAL " NEWEST_OF_T("ni.is_active, ni.last_sync, ni.poll_interval") " i ON true"
+							 "  LEFT JOIN LATERAL " NEWEST_OF_T("ni.is_active, ni.last_sync, ni.poll_interval", "") " i ON true"
 							 " ORDER BY t.place, t.id"));
 	return (Datum) 0;
 }

@@ -226,19 +226,26 @@ forget_troubles(Worker *worker, const StoreSchedule *rows, int n)
 	}
 }
 
-/* A step: reads again what was noted; what is gone is forgotten. */
+/* Reads again what was noted; what is gone is forgotten. */
 static void
-look_at_changed(Worker *worker)
+read_changed(Worker *worker, const Catalog *catalog)
 {
 	int			n;
 	StoreSchedule *rows;
 
-	rows = store_schedule_of(worker_catalog(), worker->look.ids, worker->look.n, &n);
+	rows = store_schedule_of(catalog, worker->look.ids, worker->look.n, &n);
 	for (int i = 0; i < worker->look.n; i++)
 		queue_drop(worker->queue, &worker->look.ids[i]);
 	put_rows(worker, rows, n);
 	forget_troubles(worker, rows, n);
 	worker->look.n = 0;
+}
+
+/* The same as a step. */
+static void
+look_at_changed(Worker *worker)
+{
+	read_changed(worker, worker_catalog());
 }
 
 /*
@@ -292,6 +299,14 @@ look_at_prepared(Worker *worker)
  * News
  *---------------------------------------------------------------------------
  */
+
+/* Does not wait for the log at the end of the step, whose work a crash may undo. */
+static void
+lose_in_crash(void)
+{
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
 
 /* An integration was changed: it is read, and whatever was wrong may be mended. */
 static void
@@ -380,10 +395,16 @@ queue_asked(Worker *worker)
 	int64		end_us = http_clock() + ASKED_US;
 	ErrorData  *error;
 
+	/* a crash loses what was asked for before it comes here, so nobody need wait for the log */
+	lose_in_crash();
+
 	/* a lock on the table is no row's matter */
 	catalog_lock_table(catalog, TABLE_INTEGRATIONS);
 	if (try_to_queue(worker, catalog, worker->asked.ids, worker->asked.n, &error))
+	{
+		read_changed(worker, catalog);
 		return;
+	}
 	for (int i = 0; i < worker->asked.n; i++)
 	{
 		if (i > 0 && http_clock() >= end_us)
@@ -452,9 +473,8 @@ claim_taken(Worker *worker)
 	WfxTask    *tasks;
 	int			n;
 
-	/* losing the word "syncing" in a crash would do no harm */
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
+	/* losing the word "syncing" would do no harm */
+	lose_in_crash();
 	MemoryContextSwitchTo(claimed->context);
 	claimed->catalog = worker_catalog();
 	/* a lock on a table is no account's error, so it must not be met any later */

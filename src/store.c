@@ -206,7 +206,7 @@ uuid_array(const pg_uuid_t *ids, int n)
 
 /* Those listed, one by one. */
 #define LOAD_LISTED(condition) \
-	LOADED(NEWEST_OF_T("ni.id")) \
+	LOADED(NEWEST_OF_T("ni.id", "na.credential_id = i.credential_id OR ")) \
 	"  LEFT JOIN LATERAL (SELECT " TRADER_OF_I " AS id OFFSET 0) t ON true" \
 	" WHERE i.is_active AND i.id = ANY ($1)" condition LOAD_ORDER
 
@@ -222,7 +222,7 @@ uuid_array(const pg_uuid_t *ids, int n)
 	"    JOIN @traders tr ON tr.id = ca.trader_id" \
 	"   WHERE li.is_active)," \
 	" several AS (SELECT id FROM linked GROUP BY id HAVING count(*) > 1) " \
-	LOADED("CASE WHEN s.id IS NOT NULL THEN " NEWEST_OF_T("ni.id") " END") \
+	LOADED("CASE WHEN s.id IS NOT NULL THEN " NEWEST_OF_T("ni.id", "") " END") \
 	"  LEFT JOIN linked t ON t.integration_id = i.id" \
 	"  LEFT JOIN several s ON s.id = t.id" \
 	" WHERE i.is_active" LOAD_ORDER
@@ -873,36 +873,41 @@ field_value(const Batch *batch, const WfxTask *task, Field field, bool *isnull)
 	}
 }
 
-/* Appends an array parameter with one field of each task. */
+/* Appends an array parameter of that many values. */
 static void
-add_field(DbArgs *args, const Batch *batch, Field field)
+add_array(DbArgs *args, Field field, Datum *values, bool *nulls, int n)
 {
 	Oid			type = field_type(field);
-	Datum	   *values = palloc(sizeof(Datum) * Max(batch->n, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(batch->n, 1));
-	int			dims[1] = {batch->n};
+	int			dims[1] = {n};
 	int			lbound[1] = {1};
 	int16		length;
 	bool		byval;
 	char		align;
 
-	for (int i = 0; i < batch->n; i++)
-	{
-		nulls[i] = false;
-		values[i] = field == FIELD_PLACE ? Int32GetDatum(i + 1) :
-			field_value(batch, batch->tasks[i], field, &nulls[i]);
-	}
 	get_typlenbyvalalign(type, &length, &byval, &align);
 	db_arg(args, get_array_type(type),
 		   PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbound, type,
 											  length, byval, align)), false);
 }
 
+/*
+ * Appends an array parameter for each of the fields, with the values of all tasks.  They
+ * are collected task by task, since a task is larger than its values.
+ */
 static void
 add_fields(DbArgs *args, const Batch *batch, const Field *fields, int n)
 {
-	for (int i = 0; i < n; i++)
-		add_field(args, batch, fields[i]);
+	Datum	   *values = palloc(sizeof(Datum) * Max(batch->n * n, 1));
+	bool	   *nulls = palloc0(sizeof(bool) * Max(batch->n * n, 1));
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		for (int f = 0; f < n; f++)
+			values[f * batch->n + i] = fields[f] == FIELD_PLACE ? Int32GetDatum(i + 1) :
+				field_value(batch, batch->tasks[i], fields[f], &nulls[f * batch->n + i]);
+	}
+	for (int f = 0; f < n; f++)
+		add_array(args, fields[f], &values[f * batch->n], &nulls[f * batch->n], batch->n);
 }
 
 /*---------------------------------------------------------------------------
@@ -1060,10 +1065,10 @@ write_integrations(Batch *batch)
 	"(SELECT unnest($1) AS trader_id, unnest($2) AS seen_observed, unnest($3) AS observed_at," \
 	"   unnest($4) AS balance, unnest($5) AS equity, unnest($6) AS credit, unnest($7) AS margin," \
 	"   unnest($8) AS free_margin, unnest($9) AS margin_level, unnest($10) AS trades," \
-	"   unnest($11) AS currency, unnest($12) AS tid) v"
+	"   unnest($11) AS currency, unnest($12) AS tid, unnest($13) AS n) v"
 
-/* p is the row as it is, v what was observed, $13 now, $14 the default. */
-#define STARTING	"coalesce(p.starting_balance, $14)"
+/* p is the row as it is, v what was observed, $14 now, $15 the default. */
+#define STARTING	"coalesce(p.starting_balance, $15)"
 #define PERCENTAGE(start) \
 	"CASE WHEN " start " <> 0 AND " start " > '-Infinity' AND " start " < 'Infinity'" \
 	" THEN (v.balance - " start ") / " start " * 100 ELSE 0 END"
@@ -1092,7 +1097,7 @@ write_integrations(Batch *batch)
 	" {performance_data.free_margin<v.free_margin}," \
 	" {performance_data.margin_level<v.margin_level}, {performance_data.trades<v.trades}," \
 	" {performance_data.currency<v.currency}, {performance_data.observed_at<v.observed_at}," \
-	" {performance_data.last_updated<$13}, {performance_data.updated_at<$13}"
+	" {performance_data.last_updated<$14}, {performance_data.updated_at<$14}"
 
 /*
  * Updates the traders that have a row.  An answer that was requested before the
@@ -1103,7 +1108,7 @@ write_integrations(Batch *batch)
 	"UPDATE @performance_data AS p SET (" PERFORMANCE_NAMES ", starting_balance," \
 	"   profit_percentage, profit_amount, achieved_at, peak_equity, max_drawdown_percentage)" \
 	" = ROW(" PERFORMANCE_EXPRESSIONS "," \
-	"   coalesce(p.starting_balance, {performance_data.starting_balance<$14})," \
+	"   coalesce(p.starting_balance, {performance_data.starting_balance<$15})," \
 	"   {performance_data.profit_percentage<" PERCENTAGE(STARTING) "}," \
 	"   {performance_data.profit_amount<" AMOUNT(STARTING) "}," \
 	"   CASE WHEN p.achieved_at IS NULL OR p.profit_percentage IS DISTINCT FROM" \
@@ -1116,22 +1121,22 @@ write_integrations(Batch *batch)
 	"   AND (p.observed_at IS NULL" \
 	"     OR {performance_data.observed_at>p.observed_at} IS NOT DISTINCT FROM v.seen_observed" \
 	"     OR {performance_data.observed_at>p.observed_at} < v.observed_at)" \
-	" RETURNING p.trader_id, " NUMBERS
+	" RETURNING v.n, NULL::uuid, " NUMBERS
 
 /* Inserts the others. */
 #define INSERT_PERFORMANCE \
 	"INSERT INTO @performance_data AS p (id, trader_id, " PERFORMANCE_NAMES ", starting_balance," \
 	"   profit_percentage, profit_amount, achieved_at, peak_equity, max_drawdown_percentage)" \
 	" SELECT gen_random_uuid(), v.trader_id, " PERFORMANCE_EXPRESSIONS "," \
-	"   {performance_data.starting_balance<$14}," \
-	"   {performance_data.profit_percentage<" PERCENTAGE("$14") "}," \
-	"   {performance_data.profit_amount<v.balance - $14}," \
+	"   {performance_data.starting_balance<$15}," \
+	"   {performance_data.profit_percentage<" PERCENTAGE("$15") "}," \
+	"   {performance_data.profit_amount<v.balance - $15}," \
 	"   {performance_data.achieved_at<v.observed_at}," \
 	"   {performance_data.peak_equity<" WORTH_OF("v.equity") "}," \
 	"   {performance_data.max_drawdown_percentage<0}" \
 	"  FROM " PERFORMANCE_VALUES \
 	" ON CONFLICT (trader_id) DO NOTHING" \
-	" RETURNING p.trader_id, " NUMBERS
+	" RETURNING NULL::int4, p.trader_id, " NUMBERS
 
 static int
 compare_traders(const void *a, const void *b)
@@ -1140,30 +1145,36 @@ compare_traders(const void *a, const void *b)
 				  &(*(WfxTask *const *) b)->integration->trader_id, UUID_LEN);
 }
 
-/* The task of a trader in a batch that is sorted by them, NULL if there is none. */
+/* The task that a statement wrote a row for: by its place, or by its trader where an INSERT cannot say more. */
 static WfxTask *
-task_of_trader(const Batch *batch, const pg_uuid_t *trader)
+written_task(const Batch *batch, const Batch *sorted, DbRows *rows, int row)
 {
-	WfxIntegration integration = {.trader_id = *trader};
+	bool		isnull;
+	int32		place = DatumGetInt32(db_value(rows, row, 0, INT4OID, &isnull));
+	WfxIntegration integration;
 	WfxTask		key = {.integration = &integration};
 	WfxTask    *pointer = &key;
-	WfxTask   **found = bsearch(&pointer, batch->tasks, batch->n, sizeof(WfxTask *), compare_traders);
+	WfxTask   **found;
 
+	if (!isnull)
+		return batch->tasks[place - 1];
+	integration.trader_id = uuid_value(rows, row, 1, &isnull);
+	found = bsearch(&pointer, sorted->tasks, sorted->n, sizeof(WfxTask *), compare_traders);
 	return found == NULL ? NULL : *found;
 }
 
 /* Runs one of the two and takes the traders it wrote out of the batch. */
 static void
-write_performance_with(Batch *batch, const char *template)
+write_performance_with(Batch *batch, const char *template, bool inserts)
 {
 	static const Field fields[] = {
 		FIELD_TRADER, FIELD_SEEN_OBSERVED, FIELD_OBSERVED, FIELD_BALANCE, FIELD_EQUITY,
 		FIELD_CREDIT, FIELD_MARGIN, FIELD_FREE_MARGIN, FIELD_MARGIN_LEVEL, FIELD_TRADES,
-		FIELD_CURRENCY, FIELD_PERFORMANCE_TID
+		FIELD_CURRENCY, FIELD_PERFORMANCE_TID, FIELD_PLACE
 	};
 	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
-	Batch		sorted = select_tasks(batch, succeeded);
+	Batch		sorted = {0};
 	int			left = 0;
 
 	add_fields(&args, batch, fields, lengthof(fields));
@@ -1173,13 +1184,17 @@ write_performance_with(Batch *batch, const char *template)
 							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)), false);
 	rows = db_query(catalog_owner(batch->catalog, TABLE_PERFORMANCE), &args,
 					catalog_sql(batch->catalog, template));
-	qsort(sorted.tasks, sorted.n, sizeof(WfxTask *), compare_traders);
+	if (inserts)
+	{
+		/* a copy, so that rows are inserted in the order in which they are read */
+		sorted = select_tasks(batch, succeeded);
+		qsort(sorted.tasks, sorted.n, sizeof(WfxTask *), compare_traders);
+	}
 	for (int r = 0; r < rows->n; r++)
 	{
-		bool		known;
-		pg_uuid_t	trader = uuid_value(rows, r, 0, &known);
-		int64		numbers = DatumGetInt64(db_value(rows, r, 1, INT8OID, &known));
-		WfxTask    *task = task_of_trader(&sorted, &trader);
+		bool		isnull;
+		int64		numbers = DatumGetInt64(db_value(rows, r, 2, INT8OID, &isnull));
+		WfxTask    *task = written_task(batch, &sorted, rows, r);
 
 		if (task == NULL)
 			continue;
@@ -1225,16 +1240,19 @@ explain_unwritten(Batch *batch)
 static void
 write_performance(const Batch *batch)
 {
-	/* between the last two somebody may have inserted a row */
-	static const char *const templates[] = {
-		UPDATE_PERFORMANCE(AT_TID("p")), UPDATE_PERFORMANCE(""), INSERT_PERFORMANCE, UPDATE_PERFORMANCE("")
-	};
 	Batch		part = select_tasks(batch, succeeded);
 
 	for (int i = 0; i < part.n; i++)
 		part.tasks[i]->stored = part.tasks[i]->changed = false;
-	for (int i = 0; i < lengthof(templates) && part.n > 0; i++)
-		write_performance_with(&part, templates[i]);
+	if (part.n > 0)
+		write_performance_with(&part, UPDATE_PERFORMANCE(AT_TID("p")), false);
+	if (part.n > 0)
+		write_performance_with(&part, UPDATE_PERFORMANCE(""), false);
+	if (part.n > 0)
+		write_performance_with(&part, INSERT_PERFORMANCE, true);
+	/* somebody may have inserted a row between the two */
+	if (part.n > 0)
+		write_performance_with(&part, UPDATE_PERFORMANCE(""), false);
 	if (part.n > 0)
 		explain_unwritten(&part);
 }

@@ -35,15 +35,18 @@
 	"                         > (coalesce(ta.assigned_at, '-infinity'), ta.id))" \
 	"  ORDER BY ta.assigned_at DESC NULLS LAST, ta.id DESC LIMIT 1)"
 
-/* The newest active integration of trader t.id: it alone writes for him. */
-#define NEWEST_OF_T(columns) \
+/*
+ * The newest active integration of trader t.id: it alone writes for him.  is_his, with
+ * " OR " at its end, is where a credential na.credential_id is known to be his.
+ */
+#define NEWEST_OF_T(columns, is_his) \
 	"(SELECT " columns " FROM @credential_assignments na" \
 	"   JOIN @mt4_integrations ni ON ni.credential_id = na.credential_id AND ni.is_active" \
 	"  WHERE na.trader_id = t.id" \
-	"    AND NOT EXISTS (SELECT FROM @credential_assignments nb" \
+	"    AND (" is_his "NOT EXISTS (SELECT FROM @credential_assignments nb" \
 	"                     WHERE nb.credential_id = na.credential_id" \
 	"                       AND (coalesce(nb.assigned_at, '-infinity'), nb.id)" \
-	"                         > (coalesce(na.assigned_at, '-infinity'), na.id))" \
+	"                         > (coalesce(na.assigned_at, '-infinity'), na.id)))" \
 	"  ORDER BY ni.created_at DESC NULLS LAST, ni.id DESC LIMIT 1)"
 
 /*

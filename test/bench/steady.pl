@@ -39,7 +39,7 @@ my @KINDS = (
 	[ 'look for what was put off', 'SELECT i.id FROM % i WHERE i.is_active AND i.sync_status::text = %' ],
 	[ 'look for orphans', 'SELECT i.id FROM % i WHERE i.sync_status::text = %' ],
 	[ 'claim: read', 'SELECT i.id, i.mt4_account_id::text%' ],
-	[ 'claim: mark', 'UPDATE % AS i SET   sync_status = %RETURNING s.n%' ],
+	[ 'claim: mark', 'UPDATE % AS i SET   sync_status = %RETURNING v.n, i.ctid' ],
 	[ 'store: mt4_integrations', 'UPDATE % AS i SET%' ],
 	[ 'store: performance_data', '%UPDATE %performance_data%' ],
 	[ 'store: sync_history', 'INSERT INTO %sync_history%' ],
@@ -271,8 +271,7 @@ sub start_service
 	return \%seen;
 }
 
-# Waits until no account is overdue; returns how long after the worker's begin that was.  What became due
-# while the schedule was read is spread like the backlog of a downtime, a hundred accounts a second.
+# Waits until no account is overdue; returns how long after the worker's begin that was.
 sub wait_steady
 {
 	my ($began) = @_;
@@ -445,7 +444,7 @@ sub show
 	Bench::say('');
 	Bench::head('accounts / poll_interval', 'memory MB', "after $WINDOW s", 'queue MB', 'log, bytes per sync: records', 'page images', 'commits/s', 'syncs per claim');
 	Bench::row($_->{name}, map({ sprintf '%.1f', $_ / 1024 } @$_{qw(memory_before memory_after)}, $_->{contexts}{'wfx_mt4 integrations'} + $_->{contexts}{'wfx_mt4 service'}),
-		map({ sprintf '%.0f', $_ } @$_{qw(records images commits)}), sprintf('%.0f', $_->{kinds}{'claim: mark'}{rows} // 0)) foreach @all;
+		map({ sprintf '%.0f', $_ } @$_{qw(records images commits)}), sprintf('%.0f', $_->{kinds}{'claim: mark'}{rows} // die 'no claim was seen')) foreach @all;
 	Bench::say('');
 	Bench::head('from the start of the worker, s', 'first request', 'schedule read', 'none overdue', 'pages, ms each', 'longest', 'look for what was put off, ms', 'orphans');
 	foreach my $m (@all)

@@ -102,6 +102,46 @@ foreach my $file ('missing', 'garbage', 'unreadable')
 is(scalar(() = $providers{good}->requests), 1, 'one request in all');
 is_deeply([ $providers{other}->requests ], [], 'none to the other host');
 
+# Connections are kept from one call of a session to the next, while nothing has changed.
+my $session = $test->session;
+$session->query_safe("SET wfx_mt4.ca_file = '$dir/kept.crt'");
+
+# What a sync of the session ends in, and whether its request came over a new connection.
+sub sync_in_session
+{
+	my @before = $providers{good}->requests;
+	my $code = $session->query_safe("SELECT coalesce(wfx_mt4_sync('$ids{good}') ->> 'error_code', 'good')");
+
+	return $code if $code ne 'good';
+	WfxTest::wait_until(sub { scalar(() = $providers{good}->requests) > @before }, 'the request in the log');
+	my $connection = ($providers{good}->requests)[-1]->{connection};
+	return 'good, ' . ((grep { $_->{connection} == $connection } @before) ? 'kept' : 'new');
+}
+
+is(sync_in_session(), 'tls', 'in a session, without a file');
+append_to_file("$dir/kept.crt", slurp_file("$dir/authority.crt"));
+is(sync_in_session(), 'good, new', 'as soon as there is one');
+is(sync_in_session(), 'good, kept', 'the next call goes over the same connection');
+$session->query("SET statement_timeout = '1ms'; SELECT wfx_mt4_sync('$ids{other}')");
+$session->query('RESET statement_timeout');
+like(sync_in_session(), qr/^good/, 'one that is cancelled does no harm');
+$session->query_safe('SET wfx_mt4.allow_private_addresses = off');
+is(sync_in_session(), 'blocked', 'other settings hold at once');
+$session->query_safe('SET wfx_mt4.allow_private_addresses = on');
+is(sync_in_session(), 'good, new', 'and back');
+unlink "$dir/kept.crt";
+is(sync_in_session(), 'tls', 'so does another file');
+append_to_file("$dir/kept.crt", slurp_file("$dir/authority.crt"));
+is(sync_in_session(), 'good, new', 'and back');
+my $port = $providers{good}->port;
+$providers{good}->stop;
+is($session->query_safe("SELECT wfx_mt4_sync('$ids{good}') ->> 'error_code'"), 'connect', 'a provider that is gone is not answered for');
+$providers{good} = StandIn->start(
+	log => "$dir/good.log",
+	args => [ '--tls-cert', "$dir/good.crt", '--tls-key', "$dir/good.key", '--port', $port ]);
+like(sync_in_session(), qr/^good/, 'and asked again when it is back');
+$session->quit;
+
 $_->stop foreach values %providers;
 $test->stop;
 done_testing();
