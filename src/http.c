@@ -126,6 +126,7 @@ struct HttpPool
 	int			n_sockets;
 	int			n_open;			/* of these */
 	int			n_plain;		/* of these, to plain HTTP */
+	bool		has_broken;		/* one has been closed while it was idle */
 	struct stat ca_file;		/* as it was when the pool was made */
 	int			n_slots;
 	int64_t		idle_us;		/* since when nothing is in flight */
@@ -853,6 +854,7 @@ forget_if_idle(HttpPool *pool, int fd)
 		return false;
 	epoll_ctl(pool->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 	pool->sockets[fd].flags = SOCKET_OURS;
+	pool->has_broken = true;
 	origin_closes(pool->sockets[fd].origin, local_port_of(fd));
 	return true;
 }
@@ -1248,6 +1250,15 @@ create_pool(const HttpOptions *options, const char **problem)
 	return NULL;
 }
 
+/* Has nothing happened to the connections of a pool while nobody used it? */
+static bool
+is_quiet(const HttpPool *pool)
+{
+	struct epoll_event event;
+
+	return epoll_wait(pool->epoll_fd, &event, 1, 0) == 0;
+}
+
 /* The pool of an earlier use, whose connections are still open. */
 static HttpPool *spare;
 
@@ -1262,7 +1273,7 @@ http_pool_create(const HttpOptions *options, HttpStart start, void *arg, const c
 	HttpPool   *pool = spare;
 
 	spare = NULL;
-	if (pool == NULL || !has_options(pool, options))
+	if (pool == NULL || !has_options(pool, options) || !is_quiet(pool))
 	{
 		free_pool(pool);
 		pool = create_pool(options, problem);
@@ -1296,7 +1307,7 @@ is_kept(const HttpPool *pool)
 {
 	return spare == NULL && pool->active == NULL && pool->done == NULL &&
 		pool->origins.n_waiting == 0 && pool->origins.n <= SPARE_MAX &&
-		pool->n_open > 0 && pool->n_open <= SPARE_MAX && pool->n_plain == 0 &&
+		pool->n_open > 0 && pool->n_open <= SPARE_MAX && pool->n_plain == 0 && !pool->has_broken &&
 		pool->n_slots <= SPARE_MAX && are_resolved(&pool->origins);
 }
 
