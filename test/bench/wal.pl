@@ -115,6 +115,10 @@ my @relations = qw(performance_data mt4_integrations performance_data_trader_id_
   performance_data_profit_percentage_achieved_at_trader_id_idx);
 my $size = 'SELECT ' . join ', ', map { "pg_relation_size('$_') / 1024" } @relations;
 my @first;
+# a round takes a second here and a minute elsewhere, so autovacuum comes as often
+sql('VACUUM');
+sql("ALTER SYSTEM SET autovacuum_naptime = '1s'");
+sql('SELECT pg_reload_conf()');
 foreach my $n (1 .. $ROUNDS)
 {
 	sync_all('0');
