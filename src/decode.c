@@ -59,9 +59,48 @@ decode_library_problem(void)
  *---------------------------------------------------------------------------
  */
 
+/*
+ * Which names its objects have: one bit for several names.  A provider looks for far
+ * more names than an answer has, and most of them need no search then.
+ */
+#define NAME_BITS 256
+
+/* A parsed document; whoever parsed it puts the root, which is NULL for the JSON null. */
+typedef struct Document
+{
+	json_object *root;
+	uint64_t	names[NAME_BITS / 64];
+} Document;
+
+/* The bit of a name. */
+static unsigned int
+name_bit(const char *name, size_t length)
+{
+	return length == 0 ? 0 :
+		((unsigned char) name[0] * 5 + (unsigned char) name[length - 1] * 11 + (unsigned int) length * 37) % NAME_BITS;
+}
+
+static void
+note_name(Document *document, const char *name)
+{
+	unsigned int bit = name_bit(name, strlen(name));
+
+	document->names[bit / 64] |= UINT64_C(1) << bit % 64;
+}
+
+/* May there be such a name?  For names that walk_string() reads in full. */
+static bool
+may_have_name(const Document *document, const char *name)
+{
+	unsigned int bit = name_bit(name, strlen(name));
+
+	return (document->names[bit / 64] >> bit % 64 & 1) != 0;
+}
+
 /* Where the walk through the text stands. */
 typedef struct Walk
 {
+	Document   *document;
 	const WfxList *wanted;
 	int			depth;
 	bool		in_object[MAX_NESTING + 1];
@@ -134,6 +173,7 @@ walk_string(const char *text, size_t length, size_t *at, char *key, size_t keysi
 static bool
 note_key(Walk *walk, const char *key)
 {
+	note_name(walk->document, key);
 	for (int i = 0; i < walk->wanted->n; i++)
 	{
 		uint64_t   *word = &walk->seen[walk->depth][i / 64];
@@ -182,9 +222,10 @@ is_odd_number(const char *text, size_t length, size_t at)
  * key twice in one object, NaN and Infinity, keys in single quotes, odd numbers.
  */
 static bool
-examine_structure(const char *text, size_t length, const WfxList *wanted, WfxCause *cause)
+examine_structure(const char *text, size_t length, const WfxList *wanted, Document *document,
+				  WfxCause *cause)
 {
-	Walk		walk = {.wanted = wanted};
+	Walk		walk = {.document = document, .wanted = wanted};
 	char		key[MAX_NAME + 2];
 	size_t		i = 0;
 
@@ -225,7 +266,8 @@ examine_structure(const char *text, size_t length, const WfxList *wanted, WfxCau
 
 /* Everything that is checked before json-c sees a byte. */
 static bool
-examine_text(const char *text, size_t length, const WfxList *wanted, WfxCause *cause)
+examine_text(const char *text, size_t length, const WfxList *wanted, Document *document,
+			 WfxCause *cause)
 {
 	if (memchr(text, '\0', length) != NULL)
 		return cause_set(cause, WFX_NOT_JSON, "the answer contains a NUL character");
@@ -240,7 +282,7 @@ examine_text(const char *text, size_t length, const WfxList *wanted, WfxCause *c
 			return cause_set(cause, WFX_NOT_JSON, "the answer is not valid UTF-8");
 		i += n;
 	}
-	return examine_structure(text, length, wanted, cause);
+	return examine_structure(text, length, wanted, document, cause);
 }
 
 /*
@@ -355,25 +397,47 @@ kind_of_text(const char *text, size_t length)
 	return "the answer is not valid JSON";
 }
 
-/* Lets json-c parse a whole document; false if it is none. */
+/* A tokener keeps room for the longest text that it has met. */
+#define TOKENER_KEPT 65536
+
+/* The tokener for a text, from an earlier one where that was kept; NULL without memory. */
+static json_tokener *
+take_tokener(json_tokener **kept)
+{
+	if (*kept != NULL)
+		json_tokener_reset(*kept);
+	else
+	{
+		/* our own limit is the lower one, so this one never decides */
+		*kept = json_tokener_new_ex(MAX_NESTING + 4);
+		if (*kept != NULL)
+			json_tokener_set_flags(*kept, JSON_TOKENER_STRICT);
+	}
+	return *kept;
+}
+
+/* Lets json-c parse a whole document, which is ASCII; false if it is none. */
 static bool
 parse_portable(const char *text, size_t length, json_object **document)
 {
-	/* our own limit is the lower one, so this one never decides */
-	json_tokener *tokener = json_tokener_new_ex(MAX_NESTING + 4);
+	static json_tokener *kept = NULL;
+	json_tokener *tokener = take_tokener(&kept);
 	size_t		end;
 	bool		good;
 
 	if (tokener == NULL)
 		return false;
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 	*document = json_tokener_parse_ex(tokener, text, (int) length);
 	end = json_tokener_get_parse_end(tokener);
 	/* json-c waits for what comes behind a bare number or word */
 	if (json_tokener_get_error(tokener) == json_tokener_continue && end == length)
 		*document = json_tokener_parse_ex(tokener, "\n", 1);
 	good = json_tokener_get_error(tokener) == json_tokener_success;
-	json_tokener_free(tokener);
+	if (length > TOKENER_KEPT)
+	{
+		json_tokener_free(tokener);
+		kept = NULL;
+	}
 
 	while (end < length && strchr(" \t\r\n", text[end]) != NULL)
 		end++;
@@ -384,31 +448,28 @@ parse_portable(const char *text, size_t length, json_object **document)
 	return false;
 }
 
-/*
- * Parses one whole document.  The caller puts *document, which is NULL for the
- * JSON null too.
- */
+/* Parses one whole document; without one its root is NULL too. */
 static bool
-parse(const char *text, size_t length, const WfxList *wanted, json_object **document,
+parse(const char *text, size_t length, const WfxList *wanted, Document *document,
 	  WfxCause *cause)
 {
 	char	   *copy;
 	size_t		copied;
 	bool		good;
 
-	*document = NULL;
+	*document = (Document) {0};
 	if (length > INT_MAX / MAX_GROWTH - 1)
 		return cause_set(cause, WFX_TOO_LARGE, "the answer is larger than 300 MB");
-	if (!examine_text(text, length, wanted, cause))
+	if (!examine_text(text, length, wanted, document, cause))
 		return false;
 	if (is_portable(text, length))
-		good = parse_portable(text, length, document);
+		good = parse_portable(text, length, &document->root);
 	else
 	{
 		copy = portable_text(text, length, &copied);
 		if (copy == NULL)
 			return cause_set(cause, WFX_INTERNAL, "out of memory");
-		good = parse_portable(copy, copied, document);
+		good = parse_portable(copy, copied, &document->root);
 		free(copy);
 	}
 	if (!good)
@@ -421,14 +482,22 @@ parse(const char *text, size_t length, const WfxList *wanted, json_object **docu
  *---------------------------------------------------------------------------
  */
 
+/* A member of an object; false where there is none. */
+static bool
+take_member(const Document *document, json_object *object, const char *name, json_object **value)
+{
+	*value = NULL;
+	return may_have_name(document, name) && json_object_object_get_ex(object, name, value);
+}
+
 /* One step of a JSON pointer; false where there is nothing. */
 static bool
-step(json_object **value, const char *name)
+step(const Document *document, json_object **value, const char *name)
 {
 	json_object *from = *value;
 
 	if (json_object_is_type(from, json_type_object))
-		return json_object_object_get_ex(from, name, value);
+		return take_member(document, from, name, value);
 	*value = NULL;
 	if (json_object_is_type(from, json_type_array) &&
 		name[0] != '\0' && name[strspn(name, "0123456789")] == '\0' && strlen(name) < 6)
@@ -459,11 +528,11 @@ next_step(const char *path, char name[MAX_NAME + 1])
 }
 
 /*
- * Follows a JSON pointer (RFC 6901) or takes a member.  *present tells a JSON
- * null from nothing; the result is borrowed.
+ * Follows a JSON pointer (RFC 6901) or takes a member, from a place in the document.
+ * *present tells a JSON null from nothing; the result is borrowed.
  */
 static json_object *
-look_up(json_object *value, const char *path, bool *present)
+look_up(const Document *document, json_object *value, const char *path, bool *present)
 {
 	char		name[MAX_NAME + 1];
 
@@ -475,25 +544,25 @@ look_up(json_object *value, const char *path, bool *present)
 		json_object *member = NULL;
 
 		*present = json_object_is_type(value, json_type_object) &&
-			json_object_object_get_ex(value, path, &member);
+			take_member(document, value, path, &member);
 		return member;
 	}
 	while (*path == '/' && *present)
 	{
 		path = next_step(path, name);
-		*present = step(&value, name);
+		*present = step(document, &value, name);
 	}
 	return *present ? value : NULL;
 }
 
 /* The first of several places that is present; *where is NULL if none is. */
 static json_object *
-look_up_first(json_object *value, const WfxList *paths, const char **where)
+look_up_first(const Document *document, json_object *value, const WfxList *paths, const char **where)
 {
 	for (int i = 0; i < paths->n; i++)
 	{
 		bool		present;
-		json_object *found = look_up(value, paths->items[i], &present);
+		json_object *found = look_up(document, value, paths->items[i], &present);
 
 		if (present)
 		{
@@ -594,11 +663,11 @@ magnitude(const char *s)
  * place or a null is unknown: "".
  */
 static bool
-read_amount(json_object *object, const WfxList *paths, const char *what,
+read_amount(const Document *document, json_object *object, const WfxList *paths, const char *what,
 			char *dst, WfxCause *cause)
 {
 	const char *where;
-	json_object *value = look_up_first(object, paths, &where);
+	json_object *value = look_up_first(document, object, paths, &where);
 	json_type	type = json_object_get_type(value);
 	const char *text;
 
@@ -624,10 +693,11 @@ read_amount(json_object *object, const WfxList *paths, const char *what,
 
 /* Reads a number of trades: an integer, such a text, or the list of them. */
 static bool
-read_trades(json_object *object, const WfxList *paths, int *trades, WfxCause *cause)
+read_trades(const Document *document, json_object *object, const WfxList *paths, int *trades,
+			WfxCause *cause)
 {
 	const char *where;
-	json_object *value = look_up_first(object, paths, &where);
+	json_object *value = look_up_first(document, object, paths, &where);
 	char		text[WFX_NUMBER_MAX + 1];
 	double		count;
 
@@ -637,7 +707,7 @@ read_trades(json_object *object, const WfxList *paths, int *trades, WfxCause *ca
 		*trades = (int) json_object_array_length(value);
 		return true;
 	}
-	if (!read_amount(object, paths, "number of trades", text, cause))
+	if (!read_amount(document, object, paths, "number of trades", text, cause))
 		return false;
 	if (text[0] == '\0')
 		return true;
@@ -650,10 +720,10 @@ read_trades(json_object *object, const WfxList *paths, int *trades, WfxCause *ca
 
 /* Reads the currency: a short text of letters and digits, otherwise unknown. */
 static void
-read_currency(json_object *object, const WfxList *paths, char *dst)
+read_currency(const Document *document, json_object *object, const WfxList *paths, char *dst)
 {
 	const char *where;
-	json_object *value = look_up_first(object, paths, &where);
+	json_object *value = look_up_first(document, object, paths, &where);
 	const char *text;
 
 	dst[0] = '\0';
@@ -715,14 +785,14 @@ typedef enum LoginVerdict
  * not all digits, such as a provider's own record id, is none.
  */
 static LoginVerdict
-check_login(json_object *object, const WfxList *paths, const char *account_id)
+check_login(const Document *document, json_object *object, const WfxList *paths, const char *account_id)
 {
 	for (int i = 0; i < paths->n; i++)
 	{
 		char		login[WFX_NUMBER_MAX + 1];
 		bool		present;
 
-		if (read_login(look_up(object, paths->items[i], &present), login, sizeof(login)))
+		if (read_login(look_up(document, object, paths->items[i], &present), login, sizeof(login)))
 			return same_login(login, account_id) ? LOGIN_SAME : LOGIN_OTHER;
 	}
 	return LOGIN_UNKNOWN;
@@ -730,16 +800,16 @@ check_login(json_object *object, const WfxList *paths, const char *account_id)
 
 /* Is this another account than the one asked for?  The document may say it too. */
 static bool
-is_other_account(json_object *document, json_object *object, const WfxProvider *provider,
+is_other_account(const Document *document, json_object *object, const WfxProvider *provider,
 				 const char *account_id)
 {
 	LoginVerdict verdict;
 
 	if (account_id == NULL || !all_digits(account_id))
 		return false;
-	verdict = check_login(object, &provider->login, account_id);
+	verdict = check_login(document, object, &provider->login, account_id);
 	if (verdict == LOGIN_UNKNOWN)
-		verdict = check_login(document, &provider->login, account_id);
+		verdict = check_login(document, document->root, &provider->login, account_id);
 	return verdict == LOGIN_OTHER;
 }
 
@@ -855,14 +925,14 @@ strip_end(char *text)
  * is taken out before the text is cut, so that no part of it stays.
  */
 static void
-read_message(json_object *document, const WfxProvider *provider, const char *token,
+read_message(const Document *document, const WfxProvider *provider, const char *token,
 			 char dst[MESSAGE_MAX + 1])
 {
 	dst[0] = '\0';
 	for (int i = 0; i < provider->message.n && dst[0] == '\0'; i++)
 	{
 		bool		present;
-		json_object *value = look_up(document, provider->message.items[i], &present);
+		json_object *value = look_up(document, document->root, provider->message.items[i], &present);
 		const char *text;
 		char	   *copy;
 
@@ -881,11 +951,11 @@ read_message(json_object *document, const WfxProvider *provider, const char *tok
 
 /* Copies the text of a time or a number of seconds to wait, if there is one. */
 static void
-read_retry_after(json_object *document, const WfxProvider *provider,
+read_retry_after(const Document *document, const WfxProvider *provider,
 				 char dst[WFX_RETRY_MAX + 1])
 {
 	const char *where;
-	json_object *value = look_up_first(document, &provider->retry_after, &where);
+	json_object *value = look_up_first(document, document->root, &provider->retry_after, &where);
 	const char *text;
 
 	if (!json_object_is_type(value, json_type_string) &&
@@ -971,8 +1041,10 @@ rule_is_about(const WfxRule *rule, int status, const char *message)
  */
 static int
 first_rule(const WfxProvider *provider, int n, int status, const char *message,
-		   json_object *place, bool at_top)
+		   const Document *document, json_object *place)
 {
+	bool		at_top = place == document->root;
+
 	for (int i = 0; i < n; i++)
 	{
 		const WfxRule *rule = &provider->rules[i];
@@ -989,7 +1061,7 @@ first_rule(const WfxProvider *provider, int n, int status, const char *message,
 		}
 		if (!at_top && rule->path[0] == '/')
 			continue;
-		value = look_up(place, rule->path, &present);
+		value = look_up(document, place, rule->path, &present);
 		if (test_value(rule, value, present))
 			return i;
 	}
@@ -1001,19 +1073,19 @@ first_rule(const WfxProvider *provider, int n, int status, const char *message,
  * member is looked for at the top and in everything that wraps an account.
  */
 static const WfxRule *
-failing_rule(const WfxProvider *provider, int status, json_object *document, const char *message)
+failing_rule(const WfxProvider *provider, int status, const Document *document, const char *message)
 {
-	int			first = first_rule(provider, provider->n_rules, status, message, document, true);
+	int			first = first_rule(provider, provider->n_rules, status, message, document, document->root);
 
 	for (int i = 0; i < provider->wrappers.n; i++)
 	{
 		bool		present;
-		json_object *value = look_up(document, provider->wrappers.items[i], &present);
+		json_object *value = look_up(document, document->root, provider->wrappers.items[i], &present);
 
 		if (json_object_is_type(value, json_type_array) && json_object_array_length(value) == 1)
 			value = json_object_array_get_idx(value, 0);
-		if (json_object_is_type(value, json_type_object) && value != document)
-			first = first_rule(provider, first, status, message, value, false);
+		if (json_object_is_type(value, json_type_object) && value != document->root)
+			first = first_rule(provider, first, status, message, document, value);
 	}
 	return first < provider->n_rules ? &provider->rules[first] : NULL;
 }
@@ -1099,27 +1171,27 @@ static bool
 read_rules(const char *json, WfxProvider *provider, WfxCause *cause)
 {
 	WfxList		none = {0};
-	json_object *document;
+	Document	document;
 	size_t		n;
 	bool		good = true;
 
 	if (!parse(json, strlen(json), &none, &document, cause))
 		return false;
-	if (!json_object_is_type(document, json_type_array))
+	if (!json_object_is_type(document.root, json_type_array))
 	{
-		json_object_put(document);
+		json_object_put(document.root);
 		return cause_set(cause, WFX_CONFIG, "the failure rules of the provider are not a JSON array");
 	}
-	n = json_object_array_length(document);
+	n = json_object_array_length(document.root);
 	provider->rules = calloc(n + 1, sizeof(WfxRule));
 	if (provider->rules == NULL)
 		good = cause_set(cause, WFX_INTERNAL, "out of memory");
 	for (size_t i = 0; good && i < n; i++)
 	{
 		provider->n_rules++;
-		good = read_rule(json_object_array_get_idx(document, i), &provider->rules[i], cause);
+		good = read_rule(json_object_array_get_idx(document.root, i), &provider->rules[i], cause);
 	}
-	json_object_put(document);
+	json_object_put(document.root);
 	return good;
 }
 
@@ -1281,21 +1353,22 @@ decode_failure(const WfxProvider *provider, const WfxAnswer *answer, WfxCause *c
 {
 	char		message[MESSAGE_MAX + 1] = "";
 	const WfxRule *rule;
-	json_object *document;
+	Document	document;
 
-	if (!parse(answer->body, answer->length, &provider->wanted, &document, cause))
-		document = NULL;
-	read_message(document, provider, answer->token, message);
-	read_retry_after(document, provider, retry_after);
-	rule = failing_rule(provider, answer->status, document, message);
-	json_object_put(document);
+	/* what is no JSON explains nothing */
+	(void) parse(answer->body, answer->length, &provider->wanted, &document, cause);
+	read_message(&document, provider, answer->token, message);
+	read_retry_after(&document, provider, retry_after);
+	rule = failing_rule(provider, answer->status, &document, message);
+	json_object_put(document.root);
 	return fail(cause, rule ? rule->code : code_of_status(answer->status),
 				answer->status, message, rule ? rule->advice : NULL);
 }
 
 /* The element of an array that is meant: its only one, or that of the account. */
 static json_object *
-choose_element(json_object *array, const WfxProvider *provider, const char *account_id)
+choose_element(const Document *document, json_object *array, const WfxProvider *provider,
+			   const char *account_id)
 {
 	size_t		n = json_object_array_length(array);
 
@@ -1305,7 +1378,7 @@ choose_element(json_object *array, const WfxProvider *provider, const char *acco
 	{
 		json_object *element = json_object_array_get_idx(array, i);
 
-		if (check_login(element, &provider->login, account_id) == LOGIN_SAME)
+		if (check_login(document, element, &provider->login, account_id) == LOGIN_SAME)
 			return element;
 	}
 	return NULL;
@@ -1316,20 +1389,20 @@ choose_element(json_object *array, const WfxProvider *provider, const char *acco
  * there is none.
  */
 static json_object *
-unwrap(json_object *document, const WfxProvider *provider, const char *account_id,
+unwrap(const Document *document, const WfxProvider *provider, const char *account_id,
 	   const char **wrapper)
 {
 	for (int i = 0; i < provider->wrappers.n; i++)
 	{
 		bool		present;
 		const char *where;
-		json_object *value = look_up(document, provider->wrappers.items[i], &present);
+		json_object *value = look_up(document, document->root, provider->wrappers.items[i], &present);
 
 		if (json_object_is_type(value, json_type_array))
-			value = choose_element(value, provider, account_id);
+			value = choose_element(document, value, provider, account_id);
 		if (!json_object_is_type(value, json_type_object))
 			continue;
-		look_up_first(value, &provider->balance, &where);
+		look_up_first(document, value, &provider->balance, &where);
 		*wrapper = provider->wrappers.items[i];
 		if (where != NULL)
 			return value;
@@ -1339,18 +1412,19 @@ unwrap(json_object *document, const WfxProvider *provider, const char *account_i
 
 /* Reads every number of the account's object. */
 static bool
-read_account(json_object *object, const WfxProvider *p, WfxAccount *account, WfxCause *cause)
+read_account(const Document *document, json_object *object, const WfxProvider *p, WfxAccount *account,
+			 WfxCause *cause)
 {
-	if (!read_amount(object, &p->balance, "balance", account->balance, cause) ||
-		!read_amount(object, &p->equity, "equity", account->equity, cause) ||
-		!read_amount(object, &p->credit, "credit", account->credit, cause) ||
-		!read_amount(object, &p->profit, "profit", account->profit, cause) ||
-		!read_amount(object, &p->margin, "margin", account->margin, cause) ||
-		!read_amount(object, &p->free_margin, "free margin", account->free_margin, cause) ||
-		!read_amount(object, &p->margin_level, "margin level", account->margin_level, cause) ||
-		!read_trades(object, &p->trades, &account->trades, cause))
+	if (!read_amount(document, object, &p->balance, "balance", account->balance, cause) ||
+		!read_amount(document, object, &p->equity, "equity", account->equity, cause) ||
+		!read_amount(document, object, &p->credit, "credit", account->credit, cause) ||
+		!read_amount(document, object, &p->profit, "profit", account->profit, cause) ||
+		!read_amount(document, object, &p->margin, "margin", account->margin, cause) ||
+		!read_amount(document, object, &p->free_margin, "free margin", account->free_margin, cause) ||
+		!read_amount(document, object, &p->margin_level, "margin level", account->margin_level, cause) ||
+		!read_trades(document, object, &p->trades, &account->trades, cause))
 		return false;
-	read_currency(object, &p->currency, account->currency);
+	read_currency(document, object, &p->currency, account->currency);
 	if (account->balance[0] == '\0')
 		return cause_set(cause, WFX_BAD_DATA, "the answer holds no balance");
 	return true;
@@ -1358,7 +1432,7 @@ read_account(json_object *object, const WfxProvider *p, WfxAccount *account, Wfx
 
 /* Decides about a document that came with status 200. */
 static bool
-judge_account(json_object *document, const WfxProvider *provider, const WfxAnswer *answer,
+judge_account(const Document *document, const WfxProvider *provider, const WfxAnswer *answer,
 			  WfxAccount *account, WfxCause *cause)
 {
 	const char *asked = answer->account_id;
@@ -1367,9 +1441,9 @@ judge_account(json_object *document, const WfxProvider *provider, const WfxAnswe
 	char		message[MESSAGE_MAX + 1];
 	const WfxRule *rule;
 
-	if (!json_object_is_type(document, json_type_object))
+	if (!json_object_is_type(document->root, json_type_object))
 		return cause_set(cause, WFX_BAD_DATA, "the answer is %s, not a JSON object",
-						 type_name(document));
+						 type_name(document->root));
 	read_message(document, provider, answer->token, message);
 	rule = failing_rule(provider, answer->status, document, message);
 	if (rule != NULL)
@@ -1379,7 +1453,7 @@ judge_account(json_object *document, const WfxProvider *provider, const WfxAnswe
 						 message[0] ? ": " : "", message);
 	if (is_other_account(document, object, provider, asked))
 		return cause_set(cause, WFX_BAD_DATA, "the answer is about another account than %s", asked);
-	if (!read_account(object, provider, account, cause))
+	if (!read_account(document, object, provider, account, cause))
 		return false;
 	/* some call the profit of closed trades by the same name */
 	for (int i = 0; i < provider->profit_not_in.n; i++)
@@ -1401,7 +1475,7 @@ bool
 decode_account(const WfxProvider *provider, const WfxAnswer *answer, WfxAccount *account,
 			   WfxCause *cause, char retry_after[WFX_RETRY_MAX + 1])
 {
-	json_object *document;
+	Document	document;
 	bool		good;
 
 	memset(account, 0, sizeof(*account));
@@ -1411,8 +1485,8 @@ decode_account(const WfxProvider *provider, const WfxAnswer *answer, WfxAccount 
 		return decode_failure(provider, answer, cause, retry_after);
 	if (!parse(answer->body, answer->length, &provider->wanted, &document, cause))
 		return false;
-	good = judge_account(document, provider, answer, account, cause);
-	json_object_put(document);
+	good = judge_account(&document, provider, answer, account, cause);
+	json_object_put(document.root);
 	return good;
 }
 
@@ -1422,7 +1496,7 @@ decode_trades(const WfxProvider *provider, const WfxAnswer *answer, int *trades,
 			  WfxCause *cause, char retry_after[WFX_RETRY_MAX + 1])
 {
 	WfxList		none = {0};
-	json_object *document;
+	Document	document;
 	bool		good;
 
 	*trades = WFX_TRADES_UNKNOWN;
@@ -1431,11 +1505,11 @@ decode_trades(const WfxProvider *provider, const WfxAnswer *answer, int *trades,
 		return decode_failure(provider, answer, cause, retry_after);
 	if (!parse(answer->body, answer->length, &none, &document, cause))
 		return false;
-	good = json_object_is_type(document, json_type_array);
+	good = json_object_is_type(document.root, json_type_array);
 	if (good)
-		*trades = (int) json_object_array_length(document);
+		*trades = (int) json_object_array_length(document.root);
 	else
-		cause_set(cause, WFX_BAD_DATA, "the list of trades is %s, not an array", type_name(document));
-	json_object_put(document);
+		cause_set(cause, WFX_BAD_DATA, "the list of trades is %s, not an array", type_name(document.root));
+	json_object_put(document.root);
 	return good;
 }
