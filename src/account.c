@@ -82,6 +82,8 @@ account_amounts(const WfxAccount *account, WfxAmounts *amounts)
 	}
 	derive_profit(amounts);
 	derive_margin_level(amounts);
+	amounts->trades = account->trades;
+	strcpy(amounts->currency, account->currency);
 }
 
 static void
@@ -103,7 +105,7 @@ account_json(const WfxTask *task)
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{\"account_id\": ");
 	escape_json(&json, task->integration->account_id);
-	append_text_member(&json, "currency", task->account.currency);
+	append_text_member(&json, "currency", task->amounts.currency);
 	for (int i = 0; i < WFX_AMOUNTS; i++)
 	{
 		appendStringInfo(&json, ", \"%s\": ", amount_names[i]);
@@ -113,10 +115,10 @@ account_json(const WfxTask *task)
 		else
 			appendStringInfoString(&json, "null");
 	}
-	if (task->account.trades == WFX_TRADES_UNKNOWN)
+	if (task->amounts.trades == WFX_TRADES_UNKNOWN)
 		appendStringInfoString(&json, ", \"trades\": null");
 	else
-		appendStringInfo(&json, ", \"trades\": %d", task->account.trades);
+		appendStringInfo(&json, ", \"trades\": %d", task->amounts.trades);
 	append_text_member(&json, "observed_at",
 					   JsonEncodeDateTime(palloc(MAXDATELEN + 1),
 										  TimestampTzGetDatum(task->observed_at),
@@ -140,17 +142,17 @@ account_row(FunctionCallInfo fcinfo, const WfxTask *task)
 	if (!nulls[c])
 		values[c] = CStringGetTextDatum(task->integration->account_id);
 	c++;
-	nulls[c] = task->account.currency[0] == '\0';
+	nulls[c] = task->amounts.currency[0] == '\0';
 	if (!nulls[c])
-		values[c] = CStringGetTextDatum(task->account.currency);
+		values[c] = CStringGetTextDatum(task->amounts.currency);
 	c++;
 	for (int i = 0; i < WFX_AMOUNTS; i++, c++)
 	{
 		nulls[c] = !task->amounts.known[i];
 		values[c] = task->amounts.value[i];
 	}
-	nulls[c] = task->account.trades == WFX_TRADES_UNKNOWN;
-	values[c++] = Int32GetDatum(task->account.trades);
+	nulls[c] = task->amounts.trades == WFX_TRADES_UNKNOWN;
+	values[c++] = Int32GetDatum(task->amounts.trades);
 	nulls[c] = task->observed_at == 0;
 	values[c++] = TimestampTzGetDatum(task->observed_at);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
@@ -173,34 +175,42 @@ server_text(char *text)
 	return text;
 }
 
+/* Notes why a task failed; the cause is copied. */
+void
+task_fail(WfxTask *task, const WfxCause *cause)
+{
+	task->cause = memcpy(MemoryContextAlloc(task->context, sizeof(WfxCause)), cause, sizeof(WfxCause));
+}
+
 /* The error_code of a task; WFX_OK only if its answer counts. */
 WfxCode
 task_code(const WfxTask *task)
 {
-	return task->cause.code == WFX_OK && task->dropped ? WFX_CONFIG : task->cause.code;
+	if (task->cause != NULL)
+		return task->cause->code;
+	return task->dropped ? WFX_CONFIG : WFX_OK;
 }
 
 /*
- * The error of a task in words, palloc'd in the database's encoding: what an
- * application sees and what is stored.
+ * The error of a task that failed in words, palloc'd in the database's encoding: what
+ * an application sees and what is stored.
  */
 char *
 task_error(const WfxTask *task)
 {
 	const char *platform = task->integration->mt5 ? "MT5" : "MT4";
-	const char *advice = cause_advice(&task->cause);
 	char	   *text;
 
 	/* applications compare this one */
-	if (task->cause.code == WFX_NO_TRADER)
+	if (task_code(task) == WFX_NO_TRADER)
 		return pstrdup("No trader associated with this credential");
-	if (task->dropped && task->cause.code == WFX_OK)
+	if (task->cause == NULL)
 		text = psprintf("Failed to fetch account data from %s: the integration was changed or removed while it was being synchronised, so the answer was dropped",
 						platform);
 	else if (task->not_stored)
-		text = psprintf("Failed to store account data: %s", task->cause.fact);
+		text = psprintf("Failed to store account data: %s", task->cause->fact);
 	else
 		text = psprintf("Failed to fetch account data from %s: %s. %s",
-						platform, task->cause.fact, advice);
+						platform, task->cause->fact, cause_advice(task->cause));
 	return server_text(text);
 }

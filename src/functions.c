@@ -472,9 +472,9 @@ wfx_mt4_fetch(PG_FUNCTION_ARGS)
 	if (n == 0)
 		raise_unknown("MT4 Integration");
 	only_fetch(catalog, tasks, true);
-	if (tasks->cause.code != WFX_OK)
+	if (tasks->cause != NULL)
 		raise_cause(psprintf("could not fetch account \"%s\"", tasks->integration->account_id),
-					&tasks->cause);
+					tasks->cause);
 	PG_RETURN_DATUM(account_row(fcinfo, tasks));
 }
 
@@ -490,7 +490,7 @@ static Datum
 test_result(const WfxTask *task)
 {
 	const char *platform = task->integration->mt5 ? "MT5" : "MT4";
-	bool		good = task->cause.code == WFX_OK;
+	bool		good = task->cause == NULL;
 	StringInfoData json;
 
 	initStringInfo(&json);
@@ -506,7 +506,7 @@ test_result(const WfxTask *task)
 
 		add_text(&json, "message", psprintf("%s connection failed: %s", platform, error));
 		add_text(&json, "error", error);
-		add_text(&json, "error_code", cause_name(task->cause.code));
+		add_text(&json, "error_code", cause_name(task->cause->code));
 	}
 	appendStringInfoChar(&json, '}');
 	return parse_json(json.data);
@@ -523,7 +523,8 @@ wfx_mt4_test_connection(PG_FUNCTION_ARGS)
 		.provider_name = PG_ARGISNULL(4) ? NULL : text_argument(fcinfo, 4)
 	};
 	WfxIntegration *one = &integration;
-	WfxTask		task = {.integration = one};
+	WfxTask		task = {.integration = one, .context = CurrentMemoryContext};
+	WfxCause	cause;
 	char	   *platform = text_argument(fcinfo, 3);
 	Catalog	   *catalog;
 	ErrorContextCallback callback;
@@ -532,7 +533,10 @@ wfx_mt4_test_connection(PG_FUNCTION_ARGS)
 	hide_statement("wfx_mt4_test_connection()", &callback);
 	integration.mt5 = strcmp(platform, "mt5") == 0;
 	if (!integration.mt5 && strcmp(platform, "mt4") != 0)
-		cause_set(&task.cause, WFX_CONFIG, "the platform must be mt4 or mt5");
+	{
+		cause_set(&cause, WFX_CONFIG, "the platform must be mt4 or mt5");
+		task_fail(&task, &cause);
+	}
 	else
 	{
 		catalog = catalog_find();
@@ -561,6 +565,8 @@ wfx_mt4_decode(PG_FUNCTION_ARGS)
 	WfxIntegration integration = {0};
 	WfxTask		task = {.integration = &integration};
 	WfxAnswer	answer = {.status = 200};
+	WfxAccount	account;
+	WfxCause	cause = {.code = WFX_OK};
 	char		retry_after[WFX_RETRY_MAX + 1];
 	char	   *name;
 	Catalog	   *catalog;
@@ -588,15 +594,15 @@ wfx_mt4_decode(PG_FUNCTION_ARGS)
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("provider \"%s\" cannot be used: %s", name, task.provider->problem),
 					errhint("Correct its row in wfx_mt4_providers."));
-		decode_account(task.provider, &answer, &task.account, &task.cause, retry_after);
+		decode_account(task.provider, &answer, &account, &cause, retry_after);
 	}
 	PG_FINALLY();
 	{
 		catalog_close(catalog);
 	}
 	PG_END_TRY();
-	if (task.cause.code != WFX_OK)
-		raise_cause("the answer would be refused", &task.cause);
-	account_amounts(&task.account, &task.amounts);
+	if (cause.code != WFX_OK)
+		raise_cause("the answer would be refused", &cause);
+	account_amounts(&account, &task.amounts);
 	PG_RETURN_DATUM(account_row(fcinfo, &task));
 }

@@ -258,6 +258,7 @@ store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids, int n
 	for (int r = 0; r < n_rows; r++)
 	{
 		tasks[r].integration = pointers[r] = &integrations[r];
+		tasks[r].context = CurrentMemoryContext;
 		read_integration(rows, r, &integrations[r]);
 	}
 	db_wipe(rows);
@@ -864,10 +865,10 @@ field_value(const Batch *batch, const WfxTask *task, Field field, bool *isnull)
 		case FIELD_MARGIN_LEVEL:
 			return amount_value(task, AMOUNT_MARGIN_LEVEL, isnull);
 		case FIELD_TRADES:
-			*isnull = task->account.trades == WFX_TRADES_UNKNOWN;
-			return Int32GetDatum(task->account.trades);
+			*isnull = task->amounts.trades == WFX_TRADES_UNKNOWN;
+			return Int32GetDatum(task->amounts.trades);
 		case FIELD_CURRENCY:
-			return text_value(task->account.currency, isnull);
+			return text_value(task->amounts.currency, isnull);
 		default:
 			return result_field(batch, task, field, isnull);
 	}
@@ -1433,8 +1434,11 @@ is_passing(const ErrorData *error)
 static void
 refuse(WfxTask *task, const ErrorData *error)
 {
-	cause_set(&task->cause, WFX_INTERNAL, "%s %s", unpack_sql_state(error->sqlerrcode),
+	WfxCause	cause;
+
+	cause_set(&cause, WFX_INTERNAL, "%s %s", unpack_sql_state(error->sqlerrcode),
 			  error->message ? error->message : "");
+	task_fail(task, &cause);
 	task->not_stored = true;
 	task->too_slow = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 	task->dropped = false;

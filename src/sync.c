@@ -111,8 +111,8 @@ settle(Round *round, WfxTask *task)
 	task->duration_us = http_clock() - (task->sent_us > 0 ? task->sent_us : task->started_us);
 	explicit_bzero(task->integration->token, strlen(task->integration->token));
 	round->settled++;
-	round->failed += task->cause.code != WFX_OK;
-	task->fetched = task->cause.code;
+	round->failed += task->cause != NULL;
+	task->fetched = task->cause != NULL ? task->cause->code : WFX_OK;
 	task->next_settled = NULL;
 	if (round->first_settled == NULL)
 		round->first_settled = task;
@@ -124,6 +124,14 @@ settle(Round *round, WfxTask *task)
 		claim_release(&task->integration->id, CLAIM_FOR_TRANSACTION);
 		task->locked = false;
 	}
+}
+
+/* Settles a task that failed. */
+static void
+fail(Round *round, WfxTask *task, const WfxCause *cause)
+{
+	task_fail(task, cause);
+	settle(round, task);
 }
 
 /* Whose numbers are these?  A sync needs a trader, and only one writes for him. */
@@ -164,25 +172,25 @@ check_token(const WfxIntegration *i, WfxCause *cause)
 
 /* Finds the provider and checks that its header is one that may be set. */
 static bool
-choose_provider(Round *round, WfxTask *task, const char *host)
+choose_provider(Round *round, WfxTask *task, const char *host, WfxCause *cause)
 {
 	const char *name = task->integration->provider_name;
 
 	task->provider = catalog_provider(round->catalog, name, host);
 	if (task->provider == NULL)
 	{
-		cause_set(&task->cause, WFX_CONFIG, "there is no provider \"%s\"", name);
-		cause_advise(&task->cause, "wfx_mt4_providers lists those that there are.");
+		cause_set(cause, WFX_CONFIG, "there is no provider \"%s\"", name);
+		cause_advise(cause, "wfx_mt4_providers lists those that there are.");
 		return false;
 	}
 	if (task->provider->problem != NULL)
 	{
-		cause_set(&task->cause, WFX_CONFIG, "provider \"%s\" cannot be used: %s",
+		cause_set(cause, WFX_CONFIG, "provider \"%s\" cannot be used: %s",
 				  task->provider->name, task->provider->problem);
-		cause_advise(&task->cause, "Correct its row in wfx_mt4_providers.");
+		cause_advise(cause, "Correct its row in wfx_mt4_providers.");
 		return false;
 	}
-	return provider_check_header(task->provider->token_header, &task->cause);
+	return provider_check_header(task->provider->token_header, cause);
 }
 
 /* What a pause is of; slashes at the end of an endpoint make no difference. */
@@ -247,53 +255,53 @@ check_pause(const Round *round, const WfxIntegration *i, WfxCause *cause)
 
 /* The address of the task's next request; false with its cause. */
 static bool
-request_url(WfxTask *task, char url[WFX_URL_MAX])
+request_url(const WfxTask *task, char url[WFX_URL_MAX], WfxCause *cause)
 {
 	const WfxIntegration *i = task->integration;
 	const char *template = task->state == TASK_TRADES ? task->provider->trades_url :
 		task->provider->account_url;
 
-	return provider_url(url, WFX_URL_MAX, template, i->endpoint, i->account_id, &task->cause);
+	return provider_url(url, WFX_URL_MAX, template, i->endpoint, i->account_id, cause);
 }
 
 /* Queues the task's next request. */
 static bool
-enqueue(Round *round, WfxTask *task)
+enqueue(Round *round, WfxTask *task, WfxCause *cause)
 {
 	char		url[WFX_URL_MAX];
 	char		reason[HTTP_REASON_MAX];
 
-	if (!request_url(task, url))
+	if (!request_url(task, url, cause))
 		return false;
 	if (!http_enqueue(round->pool, url, task, task->state == TASK_TRADES, reason))
-		return cause_set(&task->cause, WFX_CONFIG, "%s", reason);
+		return cause_set(cause, WFX_CONFIG, "%s", reason);
 	return true;
 }
 
 /* Checks everything that can be known before a request, and queues it. */
 static bool
-prepare(Round *round, WfxTask *task)
+prepare(Round *round, WfxTask *task, WfxCause *cause)
 {
 	const WfxIntegration *i = task->integration;
 	HttpTarget	target;
 
-	if (round->options.needs_trader && !check_trader(i, &task->cause))
+	if (round->options.needs_trader && !check_trader(i, cause))
 		return false;
-	if (!sync_check_endpoint(i->endpoint, &target, &task->cause) ||
-		!provider_check_account_id(i->account_id, &task->cause) ||
-		!check_token(i, &task->cause) ||
-		!choose_provider(round, task, target.host))
+	if (!sync_check_endpoint(i->endpoint, &target, cause) ||
+		!provider_check_account_id(i->account_id, cause) ||
+		!check_token(i, cause) ||
+		!choose_provider(round, task, target.host, cause))
 		return false;
 	if (wfx_proxy[0] != '\0' && wfx_allowed_hosts[0] == '\0')
 	{
-		cause_set(&task->cause, WFX_CONFIG, "wfx_mt4.proxy is set but wfx_mt4.allowed_hosts is empty");
-		cause_advise(&task->cause, "Behind a proxy addresses cannot be checked: list the hosts that may be asked.");
+		cause_set(cause, WFX_CONFIG, "wfx_mt4.proxy is set but wfx_mt4.allowed_hosts is empty");
+		cause_advise(cause, "Behind a proxy addresses cannot be checked: list the hosts that may be asked.");
 		return false;
 	}
-	if (!check_pause(round, i, &task->cause))
+	if (!check_pause(round, i, cause))
 		return false;
 	task->state = TASK_ACCOUNT;
-	return enqueue(round, task);
+	return enqueue(round, task, cause);
 }
 
 /*---------------------------------------------------------------------------
@@ -332,15 +340,17 @@ add_headers(const WfxTask *task, HttpHeaders *headers)
 static HttpVerdict
 wait_for_claim(Round *round, WfxTask *task)
 {
+	WfxCause	cause;
+
 	if (task->waiting_us == 0)
 		task->waiting_us = http_clock();
 	if (http_clock() - task->waiting_us < (int64) wfx_request_timeout * 1000)
 		return HTTP_LATER;
-	cause_set(&task->cause, WFX_TIMEOUT,
+	cause_set(&cause, WFX_TIMEOUT,
 			  "waited %g s for another session that is synchronising this account",
 			  wfx_request_timeout / 1000.0);
-	cause_advise(&task->cause, "Try again when it has committed.");
-	settle(round, task);
+	cause_advise(&cause, "Try again when it has committed.");
+	fail(round, task, &cause);
 	return HTTP_DROP;
 }
 
@@ -356,7 +366,7 @@ start_request(void *arg, void *owner, HttpHeaders *headers)
 	{
 		/* without its positions the account is still good */
 		if (task->state == TASK_ACCOUNT)
-			task->cause = cause;
+			task_fail(task, &cause);
 		settle(round, task);
 		return HTTP_DROP;
 	}
@@ -368,9 +378,9 @@ start_request(void *arg, void *owner, HttpHeaders *headers)
 	}
 	if (!add_headers(task, headers))
 	{
-		cause_set(&task->cause, WFX_CONFIG, "a header of provider \"%s\" cannot be sent",
+		cause_set(&cause, WFX_CONFIG, "a header of provider \"%s\" cannot be sent",
 				  task->provider->name);
-		settle(round, task);
+		fail(round, task, &cause);
 		return HTTP_DROP;
 	}
 	return HTTP_GO;
@@ -449,28 +459,28 @@ static void
 take_account(Round *round, WfxTask *task, const HttpResponse *response)
 {
 	WfxAnswer	answer = answer_of(task, response);
+	WfxAccount	account;
+	WfxCause	cause = {.code = WFX_OK};
 	char		hint[WFX_RETRY_MAX + 1];
 
-	if (!decode_account(task->provider, &answer, &task->account, &task->cause, hint))
+	if (!decode_account(task->provider, &answer, &account, &cause, hint))
 	{
-		if (asks_for_pause(response, task->cause.code))
+		if (asks_for_pause(response, cause.code))
 			begin_pause(round, task, response, hint);
-		if (task->cause.code == WFX_REDIRECT && response->redirect_host[0] != '\0' &&
+		if (cause.code == WFX_REDIRECT && response->redirect_host[0] != '\0' &&
 			strcasestr(response->redirect_host, task->integration->token) == NULL)
-			cause_set(&task->cause, WFX_REDIRECT, "HTTP %d: redirected to host %s",
+			cause_set(&cause, WFX_REDIRECT, "HTTP %d: redirected to host %s",
 					  response->status, response->redirect_host);
-		settle(round, task);
+		fail(round, task, &cause);
 		return;
 	}
-	account_amounts(&task->account, &task->amounts);
-	if (task->provider->trades_url != NULL && task->account.trades == WFX_TRADES_UNKNOWN)
+	account_amounts(&account, &task->amounts);
+	if (task->provider->trades_url != NULL && account.trades == WFX_TRADES_UNKNOWN)
 	{
-		WfxCause	ignored = task->cause;
-
 		task->state = TASK_TRADES;
-		if (enqueue(round, task))
+		/* without its positions the account is still good */
+		if (enqueue(round, task, &cause))
 			return;
-		task->cause = ignored;
 	}
 	settle(round, task);
 }
@@ -484,7 +494,7 @@ take_trades(Round *round, WfxTask *task, const HttpResponse *response)
 	char		hint[WFX_RETRY_MAX + 1];
 
 	if (response->failure == HTTP_DONE &&
-		!decode_trades(task->provider, &answer, &task->account.trades, &cause, hint) &&
+		!decode_trades(task->provider, &answer, &task->amounts.trades, &cause, hint) &&
 		asks_for_pause(response, cause.code))
 		begin_pause(round, task, response, hint);
 	settle(round, task);
@@ -494,6 +504,8 @@ take_trades(Round *round, WfxTask *task, const HttpResponse *response)
 static void
 take_account_response(Round *round, WfxTask *task, const HttpResponse *response)
 {
+	WfxCause	cause;
+
 	task->sent_us = response->sent_us;
 	task->http_status = response->status;
 	/* by the present clock, so that one that was set meanwhile does no harm */
@@ -502,8 +514,8 @@ take_account_response(Round *round, WfxTask *task, const HttpResponse *response)
 		take_account(round, task, response);
 	else
 	{
-		explain_failure(response, &task->cause);
-		settle(round, task);
+		explain_failure(response, &cause);
+		fail(round, task, &cause);
 	}
 }
 
@@ -652,6 +664,8 @@ sync_close(SyncEngine *engine)
 void
 sync_add(SyncEngine *engine, const Catalog *catalog, WfxTask *tasks, int n)
 {
+	WfxCause	cause = {.code = WFX_OK};
+
 	engine->catalog = catalog;
 	engine->n += n;
 	for (int i = 0; i < n; i++)
@@ -660,12 +674,15 @@ sync_add(SyncEngine *engine, const Catalog *catalog, WfxTask *tasks, int n)
 
 		task->started_us = http_clock();
 		task->context = CurrentMemoryContext;
-		if (task->state == TASK_SETTLED || !prepare(engine, task))
+		/* some could not even be claimed */
+		if (task->state != TASK_SETTLED)
 		{
-			/* some could not even be claimed */
-			task->state = TASK_WAITING;
-			settle(engine, task);
+			if (prepare(engine, task, &cause))
+				continue;
+			task_fail(task, &cause);
 		}
+		task->state = TASK_WAITING;
+		settle(engine, task);
 	}
 	engine->catalog = NULL;
 }
@@ -715,8 +732,8 @@ sync_capacity(const SyncEngine *engine)
 }
 
 /*
- * Fetches all tasks concurrently and settles each: its cause is WFX_OK and its
- * account read, or its cause says why not.  Raises only for the whole call
+ * Fetches all tasks concurrently and settles each: it has no cause but its
+ * amounts, or its cause says why not.  Raises only for the whole call
  * (interrupt, out of memory); nothing is left open then.  The tokens of the tasks
  * are wiped.
  */

@@ -70,11 +70,13 @@ typedef enum WfxAmount
 
 #define WFX_AMOUNTS (AMOUNT_MARGIN_LEVEL + 1)
 
-/* What was sent, and what follows from it, as numeric. */
+/* What was sent, and what follows from it, with amounts as numeric. */
 typedef struct WfxAmounts
 {
 	bool		known[WFX_AMOUNTS];
 	Datum		value[WFX_AMOUNTS];
+	int			trades;			/* or WFX_TRADES_UNKNOWN */
+	char		currency[WFX_CURRENCY_MAX + 1];
 } WfxAmounts;
 
 /*---------------------------------------------------------------------------
@@ -120,7 +122,7 @@ typedef enum WfxTaskState
 	TASK_WAITING,				/* for its turn, or for another session */
 	TASK_ACCOUNT,				/* the account is being asked for */
 	TASK_TRADES,				/* the positions are being asked for */
-	TASK_SETTLED				/* cause.code tells how */
+	TASK_SETTLED				/* cause tells how */
 } WfxTaskState;
 
 /* What becomes of one integration in a sync. */
@@ -138,12 +140,11 @@ typedef struct WfxTask
 	int64		waiting_us;		/* since when for another session's claim; 0: not */
 	int64		sent_us;		/* 0: nothing was sent */
 	int64		deferred_us;	/* when the worker first could not store it; 0: never */
-	WfxCode		fetched;		/* cause.code, before it was stored */
+	WfxCode		fetched;		/* code of the cause, before it was stored */
 	int64		duration_us;	/* since it was sent, or began where it was not */
 	int			http_status;	/* 0: none */
 	int64		bytes;			/* of the answers' bodies */
-	WfxCause	cause;			/* WFX_OK: account holds the answer */
-	WfxAccount	account;
+	const WfxCause *cause;		/* NULL: amounts hold the answer */
 	WfxAmounts	amounts;
 	TimestampTz observed_at;	/* when the request was sent */
 	TimestampTz pause_until;	/* the answer asks for a pause; 0: none */
@@ -165,6 +166,7 @@ extern void account_amounts(const WfxAccount *account, WfxAmounts *amounts);
 extern char *account_json(const WfxTask *task);
 extern Datum account_row(FunctionCallInfo fcinfo, const WfxTask *task);
 extern char *server_text(char *text);
+extern void task_fail(WfxTask *task, const WfxCause *cause);
 extern WfxCode task_code(const WfxTask *task);
 extern char *task_error(const WfxTask *task);
 
