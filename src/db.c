@@ -25,6 +25,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
+#include "utils/queryenvironment.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -211,6 +212,59 @@ db_arg(DbArgs *args, Oid type, Datum value, bool isnull)
 	args->values[args->n] = value;
 	args->nulls[args->n] = isnull ? 'n' : ' ';
 	args->n++;
+}
+
+/*
+ * Gives a statement a table of ours, named v, for the rows that db_row() adds.  It is
+ * read as it is, where arrays would be taken apart value by value.  The planner is told to
+ * expect so many rows: for a plan that is kept a number that is always the same.
+ */
+void
+db_table(DbArgs *args, TupleDesc columns, int expected)
+{
+	args->columns = columns;
+	args->rows = tuplestore_begin_heap(false, false, work_mem);
+	args->expected = expected;
+}
+
+/* Adds a row to it; the values are copied. */
+void
+db_row(DbArgs *args, Datum *values, bool *nulls)
+{
+	tuplestore_putvalues(args->rows, args->columns, values, nulls);
+}
+
+/* Makes the table known to the statements of this SPI connection. */
+static void
+register_table(const DbArgs *args)
+{
+	EphemeralNamedRelation table = palloc0(sizeof(EphemeralNamedRelationData));
+
+	table->md.name = pstrdup("v");
+	table->md.tupdesc = args->columns;
+	table->md.enrtype = ENR_NAMED_TUPLESTORE;
+	table->md.enrtuples = args->expected;
+	table->reldata = args->rows;
+	if (SPI_register_relation(table) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register a table of parameters");
+}
+
+/* Begins a statement's connection. */
+static void
+connect_spi(const DbArgs *args)
+{
+	SPI_connect();
+	if (args != NULL && args->rows != NULL)
+		register_table(args);
+}
+
+/* Ends it, and what was made for the statement. */
+static void
+finish_spi(DbArgs *args)
+{
+	SPI_finish();
+	if (args != NULL && args->rows != NULL)
+		tuplestore_end(args->rows);
 }
 
 /*---------------------------------------------------------------------------
@@ -525,10 +579,10 @@ query(Oid role, DbArgs *args, const char *sql, bool read_only)
 	Scope		scope;
 
 	enter(&scope, role);
-	SPI_connect();
+	connect_spi(args);
 	run(args, sql, read_only);
 	rows = copy_rows(context);
-	SPI_finish();
+	finish_spi(args);
 	leave(&scope);
 	return rows;
 }
@@ -569,10 +623,10 @@ db_execute(Oid role, DbArgs *args, const char *sql)
 	int64		processed;
 
 	enter(&scope, role);
-	SPI_connect();
+	connect_spi(args);
 	run(args, sql, false);
 	processed = (int64) SPI_processed;
-	SPI_finish();
+	finish_spi(args);
 	leave(&scope);
 	return processed;
 }

@@ -11,6 +11,7 @@
 #include "access/htup.h"
 #include "access/tupdesc.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 /* Rows of a query, copied into the context that was current. */
 typedef struct DbRows
@@ -31,6 +32,9 @@ typedef struct DbArgs
 	Oid			types[DB_MAX_ARGS];
 	Datum		values[DB_MAX_ARGS];
 	char		nulls[DB_MAX_ARGS];
+	TupleDesc	columns;		/* of the rows that the statement knows as table v, or NULL */
+	Tuplestorestate *rows;
+	int			expected;		/* how many of them the plan is for */
 } DbArgs;
 
 /* How statements of this process are run; see db_query(). */
@@ -45,6 +49,8 @@ typedef void (*DbWork) (void *arg);
 extern void db_install(void);
 extern DbMode db_set_mode(DbMode mode);
 extern void db_arg(DbArgs *args, Oid type, Datum value, bool isnull);
+extern void db_table(DbArgs *args, TupleDesc columns, int expected);
+extern void db_row(DbArgs *args, Datum *values, bool *nulls);
 extern DbRows *db_query(Oid role, DbArgs *args, const char *sql);
 extern DbRows *db_query_latest(Oid role, DbArgs *args, const char *sql);
 extern int64 db_execute(Oid role, DbArgs *args, const char *sql);

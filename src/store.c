@@ -610,6 +610,7 @@ typedef enum Field
 	FIELD_MARGIN,
 	FIELD_FREE_MARGIN,
 	FIELD_MARGIN_LEVEL,
+	FIELD_WORTH,				/* see WORTH_OF */
 	FIELD_TRADES,
 	FIELD_CURRENCY,
 	FIELD_SYNC_TYPE,
@@ -618,6 +619,42 @@ typedef enum Field
 	FIELD_DURATION,
 	FIELD_NEW_ID
 } Field;
+
+#define FIELDS (FIELD_NEW_ID + 1)
+
+/* Their names as columns of table v. */
+static const char *const field_names[] = {
+	[FIELD_PLACE] = "n",
+	[FIELD_ID] = "id",
+	[FIELD_TID] = "tid",
+	[FIELD_PERFORMANCE_TID] = "performance_tid",
+	[FIELD_CONFIGURATION] = "configuration",
+	[FIELD_TRADER] = "trader_id",
+	[FIELD_STORED_TRADER] = "stored_trader_id",
+	[FIELD_STATUS] = "status",
+	[FIELD_ERROR] = "error",
+	[FIELD_ERROR_CODE] = "error_code",
+	[FIELD_FAILURES] = "failures",
+	[FIELD_SEEN_NEXT] = "seen_next",
+	[FIELD_NEXT] = "next",
+	[FIELD_PAUSE] = "pause",
+	[FIELD_OBSERVED] = "observed_at",
+	[FIELD_SEEN_OBSERVED] = "seen_observed",
+	[FIELD_BALANCE] = "balance",
+	[FIELD_EQUITY] = "equity",
+	[FIELD_CREDIT] = "credit",
+	[FIELD_MARGIN] = "margin",
+	[FIELD_FREE_MARGIN] = "free_margin",
+	[FIELD_MARGIN_LEVEL] = "margin_level",
+	[FIELD_WORTH] = "worth",
+	[FIELD_TRADES] = "trades",
+	[FIELD_CURRENCY] = "currency",
+	[FIELD_SYNC_TYPE] = "sync_type",
+	[FIELD_RECORDS] = "records",
+	[FIELD_HTTP_STATUS] = "http_status",
+	[FIELD_DURATION] = "duration",
+	[FIELD_NEW_ID] = "new_id"
+};
 
 static Oid
 field_type(Field field)
@@ -653,6 +690,7 @@ field_type(Field field)
 		case FIELD_MARGIN:
 		case FIELD_FREE_MARGIN:
 		case FIELD_MARGIN_LEVEL:
+		case FIELD_WORTH:
 			return NUMERICOID;
 		default:
 			return TEXTOID;
@@ -723,6 +761,17 @@ amount_value(const WfxTask *task, WfxAmount amount, bool *isnull)
 {
 	*isnull = !task->amounts.known[amount];
 	return task->amounts.value[amount];
+}
+
+/* The equity without the credit, which is not the trader's money. */
+static Datum
+worth_value(const WfxTask *task, bool *isnull)
+{
+	Datum		equity = amount_value(task, AMOUNT_EQUITY, isnull);
+
+	if (*isnull || !task->amounts.known[AMOUNT_CREDIT])
+		return equity;
+	return DirectFunctionCall2(numeric_sub, equity, task->amounts.value[AMOUNT_CREDIT]);
 }
 
 static Datum
@@ -864,6 +913,8 @@ field_value(const Batch *batch, const WfxTask *task, Field field, bool *isnull)
 			return amount_value(task, AMOUNT_FREE_MARGIN, isnull);
 		case FIELD_MARGIN_LEVEL:
 			return amount_value(task, AMOUNT_MARGIN_LEVEL, isnull);
+		case FIELD_WORTH:
+			return worth_value(task, isnull);
 		case FIELD_TRADES:
 			*isnull = task->amounts.trades == WFX_TRADES_UNKNOWN;
 			return Int32GetDatum(task->amounts.trades);
@@ -874,41 +925,38 @@ field_value(const Batch *batch, const WfxTask *task, Field field, bool *isnull)
 	}
 }
 
-/* Appends an array parameter of that many values. */
-static void
-add_array(DbArgs *args, Field field, Datum *values, bool *nulls, int n)
+/* The columns of a table of those fields. */
+static TupleDesc
+columns_of(const Field *fields, int n)
 {
-	Oid			type = field_type(field);
-	int			dims[1] = {n};
-	int			lbound[1] = {1};
-	int16		length;
-	bool		byval;
-	char		align;
+	TupleDesc	columns = CreateTemplateTupleDesc(n);
 
-	get_typlenbyvalalign(type, &length, &byval, &align);
-	db_arg(args, get_array_type(type),
-		   PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbound, type,
-											  length, byval, align)), false);
+	for (int f = 0; f < n; f++)
+		TupleDescInitEntry(columns, (AttrNumber) (f + 1), field_names[fields[f]], field_type(fields[f]), -1, 0);
+	return columns;
 }
 
-/*
- * Appends an array parameter for each of the fields, with the values of all tasks.  They
- * are collected task by task, since a task is larger than its values.
- */
+/* What a plan that is kept is for: few rows, which are found by their keys. */
+#define EXPECTED_ROWS 10
+
+/* Gives a statement the fields of all tasks, as its table v. */
 static void
 add_fields(DbArgs *args, const Batch *batch, const Field *fields, int n)
 {
-	Datum	   *values = palloc(sizeof(Datum) * Max(batch->n * n, 1));
-	bool	   *nulls = palloc0(sizeof(bool) * Max(batch->n * n, 1));
+	Datum		values[FIELDS];
+	bool		nulls[FIELDS];
 
+	db_table(args, columns_of(fields, n), args->kept ? EXPECTED_ROWS : batch->n);
 	for (int i = 0; i < batch->n; i++)
 	{
 		for (int f = 0; f < n; f++)
-			values[f * batch->n + i] = fields[f] == FIELD_PLACE ? Int32GetDatum(i + 1) :
-				field_value(batch, batch->tasks[i], fields[f], &nulls[f * batch->n + i]);
+		{
+			nulls[f] = false;
+			values[f] = fields[f] == FIELD_PLACE ? Int32GetDatum(i + 1) :
+				field_value(batch, batch->tasks[i], fields[f], &nulls[f]);
+		}
+		db_row(args, values, nulls);
 	}
-	for (int f = 0; f < n; f++)
-		add_array(args, fields[f], &values[f * batch->n], &nulls[f * batch->n], batch->n);
 }
 
 /*---------------------------------------------------------------------------
@@ -960,10 +1008,9 @@ give_back_leases(const Batch *batch)
 			   catalog_sql(batch->catalog,
 						   "UPDATE @mt4_integrations AS i SET"
 						   "   sync_status = {mt4_integrations.sync_status<'pending'},"
-						   "   next_sync_at = CASE WHEN {mt4_integrations.next_sync_at>i.next_sync_at} = v.lease"
-						   "     THEN {mt4_integrations.next_sync_at<$3} ELSE i.next_sync_at END"
-						   "  FROM unnest($1, $2) AS v(id, lease)"
-						   " WHERE i.id = v.id AND i.sync_status::text = 'syncing'"));
+						   "   next_sync_at = CASE WHEN {mt4_integrations.next_sync_at>i.next_sync_at} = v.seen_next"
+						   "     THEN {mt4_integrations.next_sync_at<$1} ELSE i.next_sync_at END"
+						   "  FROM v WHERE i.id = v.id AND i.sync_status::text = 'syncing'"));
 }
 
 /*
@@ -971,7 +1018,7 @@ give_back_leases(const Batch *batch)
  * any more by its key: that spares the way through an index, and the removal of one old
  * version at a time from its page, which a scan of an index does and logs.
  */
-#define AT_TID(row)	" AND " row ".ctid = v.tid"
+#define AT_TID(row, tid) " AND " row ".ctid = v." tid
 
 /*
  * Records how a sync went, if its integration still is what was fetched.
@@ -991,19 +1038,15 @@ give_back_leases(const Batch *batch)
 	"     THEN {mt4_integrations.next_sync_at<v.next} ELSE i.next_sync_at END," \
 	"   paused_until = CASE WHEN v.pause IS NOT NULL" \
 	"     THEN {mt4_integrations.paused_until<v.pause}" \
-	"     WHEN {mt4_integrations.paused_until>i.paused_until} > $13" \
+	"     WHEN {mt4_integrations.paused_until>i.paused_until} > $1" \
 	"     THEN i.paused_until END," \
-	"   last_attempt = {mt4_integrations.last_attempt<$13}," \
-	"   updated_at = {mt4_integrations.updated_at<$13}," \
+	"   last_attempt = {mt4_integrations.last_attempt<$1}," \
+	"   updated_at = {mt4_integrations.updated_at<$1}," \
 	"   last_sync = CASE WHEN v.status = 'success'" \
-	"     THEN {mt4_integrations.last_sync<$13} ELSE i.last_sync END" \
-	"  FROM (SELECT unnest($1) AS id, unnest($2) AS tid, unnest($3) AS configuration," \
-	"       unnest($4) AS trader_id, unnest($5) AS status, unnest($6) AS error," \
-	"       unnest($7) AS error_code, unnest($8) AS failures," \
-	"       unnest($9) AS seen_next, unnest($10) AS next, unnest($11) AS pause," \
-	"       unnest($12) AS n) v" \
+	"     THEN {mt4_integrations.last_sync<$1} ELSE i.last_sync END" \
+	"  FROM v" \
 	" WHERE i.id = v.id" found " AND i.is_active AND " CONFIGURATION " = v.configuration" \
-	"   AND (v.trader_id IS NULL OR v.trader_id = " TRADER_OF_I ")" \
+	"   AND (v.stored_trader_id IS NULL OR v.stored_trader_id = " TRADER_OF_I ")" \
 	" RETURNING v.n, {mt4_integrations.next_sync_at>i.next_sync_at}"
 
 /* Runs one of the two forms of it for what of the batch is not recorded yet. */
@@ -1044,7 +1087,7 @@ write_integrations(Batch *batch)
 {
 	for (int i = 0; i < batch->n; i++)
 		batch->tasks[i]->recorded = batch->tasks[i]->dropped = batch->tasks[i]->stale = false;
-	write_integrations_with(batch, UPDATE_INTEGRATION(AT_TID("i")));
+	write_integrations_with(batch, UPDATE_INTEGRATION(AT_TID("i", "tid")));
 	write_integrations_with(batch, UPDATE_INTEGRATION(""));
 	for (int i = 0; i < batch->n; i++)
 		batch->tasks[i]->dropped = !batch->tasks[i]->recorded;
@@ -1056,20 +1099,8 @@ write_integrations(Batch *batch)
 	"hash_record_extended(ROW(p.current_balance, p.equity, p.credit, p.margin, p.free_margin," \
 	" p.margin_level, p.trades, p.currency::text, p.profit_percentage), 0)"
 
-/*
- * The parameters that both statements on performance_data have.  Arrays are taken
- * apart in a select list wherever there are many: as a table, each column and row
- * would be copied once more.  Nothing but unnest() beside it: the planner expects few
- * rows of that, and so finds rows by their keys.
- */
-#define PERFORMANCE_VALUES \
-	"(SELECT unnest($1) AS trader_id, unnest($2) AS seen_observed, unnest($3) AS observed_at," \
-	"   unnest($4) AS balance, unnest($5) AS equity, unnest($6) AS credit, unnest($7) AS margin," \
-	"   unnest($8) AS free_margin, unnest($9) AS margin_level, unnest($10) AS trades," \
-	"   unnest($11) AS currency, unnest($12) AS tid, unnest($13) AS n) v"
-
-/* p is the row as it is, v what was observed, $14 now, $15 the default. */
-#define STARTING	"coalesce(p.starting_balance, $15)"
+/* p is the row as it is, v what was observed, $1 now, $2 the default. */
+#define STARTING	"coalesce(p.starting_balance, $2)"
 #define PERCENTAGE(start) \
 	"CASE WHEN " start " <> 0 AND " start " > '-Infinity' AND " start " < 'Infinity'" \
 	" THEN (v.balance - " start ") / " start " * 100 ELSE 0 END"
@@ -1078,8 +1109,7 @@ write_integrations(Batch *batch)
  * the equity is never sent the balance has to do; where it was only not sent this
  * time, nothing was observed.
  */
-#define WORTH_OF(known) "coalesce(v.equity - coalesce(v.credit, 0)," \
-	" CASE WHEN " known " IS NULL THEN v.balance END)"
+#define WORTH_OF(known) "coalesce(v.worth, CASE WHEN " known " IS NULL THEN v.balance END)"
 #define WORTH		WORTH_OF("p.equity")
 #define PEAK		"greatest(p.peak_equity, " WORTH ")"
 #define DRAWDOWN \
@@ -1098,7 +1128,7 @@ write_integrations(Batch *batch)
 	" {performance_data.free_margin<v.free_margin}," \
 	" {performance_data.margin_level<v.margin_level}, {performance_data.trades<v.trades}," \
 	" {performance_data.currency<v.currency}, {performance_data.observed_at<v.observed_at}," \
-	" {performance_data.last_updated<$14}, {performance_data.updated_at<$14}"
+	" {performance_data.last_updated<$1}, {performance_data.updated_at<$1}"
 
 /*
  * Updates the traders that have a row.  An answer that was requested before the
@@ -1109,7 +1139,7 @@ write_integrations(Batch *batch)
 	"UPDATE @performance_data AS p SET (" PERFORMANCE_NAMES ", starting_balance," \
 	"   profit_percentage, profit_amount, achieved_at, peak_equity, max_drawdown_percentage)" \
 	" = ROW(" PERFORMANCE_EXPRESSIONS "," \
-	"   coalesce(p.starting_balance, {performance_data.starting_balance<$15})," \
+	"   coalesce(p.starting_balance, {performance_data.starting_balance<$2})," \
 	"   {performance_data.profit_percentage<" PERCENTAGE(STARTING) "}," \
 	"   {performance_data.profit_amount<" AMOUNT(STARTING) "}," \
 	"   CASE WHEN p.achieved_at IS NULL OR p.profit_percentage IS DISTINCT FROM" \
@@ -1117,8 +1147,7 @@ write_integrations(Batch *batch)
 	"     THEN {performance_data.achieved_at<v.observed_at} ELSE p.achieved_at END," \
 	"   {performance_data.peak_equity<" PEAK "}," \
 	"   {performance_data.max_drawdown_percentage<" DRAWDOWN "})" \
-	"  FROM " PERFORMANCE_VALUES \
-	" WHERE p.trader_id = v.trader_id" found \
+	"  FROM v WHERE p.trader_id = v.trader_id" found \
 	"   AND (p.observed_at IS NULL" \
 	"     OR {performance_data.observed_at>p.observed_at} IS NOT DISTINCT FROM v.seen_observed" \
 	"     OR {performance_data.observed_at>p.observed_at} < v.observed_at)" \
@@ -1129,14 +1158,13 @@ write_integrations(Batch *batch)
 	"INSERT INTO @performance_data AS p (id, trader_id, " PERFORMANCE_NAMES ", starting_balance," \
 	"   profit_percentage, profit_amount, achieved_at, peak_equity, max_drawdown_percentage)" \
 	" SELECT gen_random_uuid(), v.trader_id, " PERFORMANCE_EXPRESSIONS "," \
-	"   {performance_data.starting_balance<$15}," \
-	"   {performance_data.profit_percentage<" PERCENTAGE("$15") "}," \
-	"   {performance_data.profit_amount<v.balance - $15}," \
+	"   {performance_data.starting_balance<$2}," \
+	"   {performance_data.profit_percentage<" PERCENTAGE("$2") "}," \
+	"   {performance_data.profit_amount<v.balance - $2}," \
 	"   {performance_data.achieved_at<v.observed_at}," \
 	"   {performance_data.peak_equity<" WORTH_OF("v.equity") "}," \
 	"   {performance_data.max_drawdown_percentage<0}" \
-	"  FROM " PERFORMANCE_VALUES \
-	" ON CONFLICT (trader_id) DO NOTHING" \
+	"  FROM v ON CONFLICT (trader_id) DO NOTHING" \
 	" RETURNING NULL::int4, p.trader_id, " NUMBERS
 
 static int
@@ -1170,7 +1198,7 @@ write_performance_with(Batch *batch, const char *template, bool inserts)
 {
 	static const Field fields[] = {
 		FIELD_TRADER, FIELD_SEEN_OBSERVED, FIELD_OBSERVED, FIELD_BALANCE, FIELD_EQUITY,
-		FIELD_CREDIT, FIELD_MARGIN, FIELD_FREE_MARGIN, FIELD_MARGIN_LEVEL, FIELD_TRADES,
+		FIELD_CREDIT, FIELD_MARGIN, FIELD_FREE_MARGIN, FIELD_MARGIN_LEVEL, FIELD_WORTH, FIELD_TRADES,
 		FIELD_CURRENCY, FIELD_PERFORMANCE_TID, FIELD_PLACE
 	};
 	DbArgs		args = {.kept = true};
@@ -1225,8 +1253,7 @@ explain_unwritten(Batch *batch)
 	newer = db_execute(catalog_owner(batch->catalog, TABLE_PERFORMANCE), &args,
 					   catalog_sql(batch->catalog,
 								 "SELECT FROM @performance_data p"
-								 "  JOIN unnest($1, $2) AS v(trader_id, observed_at)"
-								 "    ON v.trader_id = p.trader_id"
+								 "  JOIN v ON v.trader_id = p.trader_id"
 								 " WHERE {performance_data.observed_at>p.observed_at} >= v.observed_at"));
 	if (newer != batch->n)
 		ereport(ERROR,
@@ -1246,7 +1273,7 @@ write_performance(const Batch *batch)
 	for (int i = 0; i < part.n; i++)
 		part.tasks[i]->stored = part.tasks[i]->changed = false;
 	if (part.n > 0)
-		write_performance_with(&part, UPDATE_PERFORMANCE(AT_TID("p")), false);
+		write_performance_with(&part, UPDATE_PERFORMANCE(AT_TID("p", "performance_tid")), false);
 	if (part.n > 0)
 		write_performance_with(&part, UPDATE_PERFORMANCE(""), false);
 	if (part.n > 0)
@@ -1281,11 +1308,7 @@ write_history(const Batch *batch)
 						 "   {sync_history.error_message<v.error},"
 						 "   {sync_history.error_code<v.error_code},"
 						 "   {sync_history.http_status<v.http_status},"
-						 "   {sync_history.duration_ms<v.duration}, {sync_history.synced_at<$10}"
-						 "  FROM (SELECT unnest($1) AS new_id, unnest($2) AS id, unnest($3) AS sync_type,"
-						 "       unnest($4) AS status, unnest($5) AS records, unnest($6) AS error,"
-						 "       unnest($7) AS error_code, unnest($8) AS http_status,"
-						 "       unnest($9) AS duration) v"));
+						 "   {sync_history.duration_ms<v.duration}, {sync_history.synced_at<$1} FROM v"));
 }
 
 static bool
@@ -1322,9 +1345,7 @@ write_snapshots(const Batch *batch)
 						 "   {account_snapshots.equity<v.equity},"
 						 "   {account_snapshots.margin_level<v.margin_level},"
 						 "   {account_snapshots.trades<v.trades}"
-						 "  FROM (SELECT unnest($1) AS id, unnest($2) AS trader_id, unnest($3) AS observed_at,"
-						 "       unnest($4) AS balance, unnest($5) AS equity, unnest($6) AS margin_level,"
-						 "       unnest($7) AS trades) v"
+						 "  FROM v"
 						 "  LEFT JOIN LATERAL (SELECT {account_snapshots.observed_at>s.observed_at} AS at,"
 						 "       s.balance, s.equity, s.margin_level, s.trades"
 						 "       FROM @account_snapshots s"
@@ -1337,7 +1358,7 @@ write_snapshots(const Batch *batch)
 						 "      {account_snapshots.equity<v.equity},"
 						 "      {account_snapshots.margin_level<v.margin_level},"
 						 "      {account_snapshots.trades<v.trades})"
-						 "   AND (v.observed_at >= l.at + make_interval(secs => $8)"
+						 "   AND (v.observed_at >= l.at + make_interval(secs => $1)"
 						 "     OR v.observed_at < l.at))"
 						 " ON CONFLICT DO NOTHING"));
 }
@@ -1470,7 +1491,7 @@ typedef struct LockAttempt
 static void
 lock_rows(LockAttempt *attempt, CatalogTable table, const char *key)
 {
-	static const Field fields[] = {FIELD_ID, FIELD_STORED_TRADER};
+	static const Field fields[] = {FIELD_ID, FIELD_STORED_TRADER, FIELD_PLACE};
 	Batch	   *batch = attempt->batch;
 	DbArgs		args = {.kept = true};
 	DbRows	   *busy;
@@ -1480,12 +1501,10 @@ lock_rows(LockAttempt *attempt, CatalogTable table, const char *key)
 	add_fields(&args, batch, fields, lengthof(fields));
 	busy = db_query(catalog_owner(batch->catalog, table), &args,
 					psprintf("WITH ours AS (SELECT t.%s AS key FROM %s t"
-							 "    WHERE t.%s = ANY (%s) FOR NO KEY UPDATE SKIP LOCKED)"
-							 " SELECT v.n::int4 FROM %s t"
-							 "  JOIN unnest($1, $2) WITH ORDINALITY AS v(id, trader_id, n)"
-							 "    ON v.%s = t.%s"
+							 "    WHERE t.%s IN (SELECT v.%s FROM v) FOR NO KEY UPDATE SKIP LOCKED)"
+							 " SELECT v.n FROM %s t JOIN v ON v.%s = t.%s"
 							 " WHERE t.%s NOT IN (SELECT key FROM ours)",
-							 column, name, column, key, name, column, column, column));
+							 column, name, column, key, name, key, column, column));
 	for (int r = 0; r < busy->n; r++)
 	{
 		bool		isnull;
@@ -1503,9 +1522,9 @@ lock_free_rows(void *arg)
 	memset(attempt->free, 0, sizeof(bool) * attempt->batch->n);
 	catalog_lock_tables(attempt->batch->catalog, first_written(attempt->batch));
 	memset(attempt->free, 1, sizeof(bool) * attempt->batch->n);
-	lock_rows(attempt, TABLE_INTEGRATIONS, "$1");
+	lock_rows(attempt, TABLE_INTEGRATIONS, "id");
 	if (first_written(attempt->batch) == TABLE_PERFORMANCE)
-		lock_rows(attempt, TABLE_PERFORMANCE, "$2");
+		lock_rows(attempt, TABLE_PERFORMANCE, "stored_trader_id");
 }
 
 static int
@@ -1710,16 +1729,14 @@ read_observed(void *arg)
 {
 	static const Field fields[] = {FIELD_TRADER, FIELD_PLACE};
 	Batch	   *batch = arg;
-	DbArgs		args = {.kept = true};
+	DbArgs		args = {.kept = batch->n <= BATCH_SIZE};
 	DbRows	   *rows;
 
 	add_fields(&args, batch, fields, lengthof(fields));
 	rows = db_query_latest(catalog_owner(batch->catalog, TABLE_PERFORMANCE), &args,
 						   catalog_sql(batch->catalog,
 									   "SELECT v.n, {performance_data.observed_at>p.observed_at}, " NUMBERS ", p.ctid"
-									   "  FROM @performance_data p"
-									   "  JOIN (SELECT unnest($1) AS trader_id, unnest($2) AS n) v"
-									   "    ON v.trader_id = p.trader_id"));
+									   "  FROM @performance_data p JOIN v ON v.trader_id = p.trader_id"));
 	for (int r = 0; r < rows->n; r++)
 	{
 		bool		isnull;
@@ -1841,30 +1858,25 @@ forget_leases(const ClaimWork *work)
 #define CLAIM(rows) \
 	"UPDATE @mt4_integrations AS i SET" \
 	"   sync_status = {mt4_integrations.sync_status<'syncing'}," \
-	"   next_sync_at = {mt4_integrations.next_sync_at<$3}" \
+	"   next_sync_at = {mt4_integrations.next_sync_at<$1}" \
 	"  FROM " rows " AND i.is_active" \
 	"   AND {mt4_integrations.next_sync_at>i.next_sync_at} IS NOT DISTINCT FROM v.seen_next" \
 	" RETURNING v.n, i.ctid"
 
-#define CLAIMED \
-	"SELECT unnest($1) AS id, unnest($2) AS tid, unnest($4) AS seen_next, unnest($5) AS n"
-
 /* Where they were when they were read; nobody had them locked then. */
 #define CLAIM_AT_TID \
-	CLAIM("(" CLAIMED ") v WHERE i.id = v.id" AT_TID("i"))
+	CLAIM("v WHERE i.id = v.id" AT_TID("i", "tid"))
 
 /* Wherever they are now, without those that are locked. */
 #define CLAIM_UNLOCKED \
-	CLAIM("(SELECT c.id, l.n, l.seen_next FROM @mt4_integrations c" \
-		  "    JOIN (" CLAIMED ") l ON l.id = c.id" \
+	CLAIM("(SELECT c.id, l.n, l.seen_next FROM @mt4_integrations c JOIN v AS l ON l.id = c.id" \
 		  "    FOR NO KEY UPDATE OF c SKIP LOCKED) v WHERE i.id = v.id")
 
 /* Runs one of the two for what is not yet marked of a range. */
 static void
 claim_with(const ClaimWork *work, const char *template)
 {
-	static const Field fields[] = {FIELD_ID, FIELD_TID};
-	static const Field seen[] = {FIELD_SEEN_NEXT, FIELD_PLACE};
+	static const Field fields[] = {FIELD_ID, FIELD_TID, FIELD_SEEN_NEXT, FIELD_PLACE};
 	Batch		batch = {.catalog = work->catalog, .tasks = palloc(sizeof(WfxTask *) * Max(work->n, 1))};
 	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
@@ -1878,7 +1890,6 @@ claim_with(const ClaimWork *work, const char *template)
 		return;
 	add_fields(&args, &batch, fields, lengthof(fields));
 	db_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(work->until), false);
-	add_fields(&args, &batch, seen, lengthof(seen));
 	rows = db_query(catalog_owner(work->catalog, TABLE_INTEGRATIONS), &args,
 					catalog_sql(work->catalog, template));
 	for (int r = 0; r < rows->n; r++)
