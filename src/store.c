@@ -61,11 +61,22 @@
  *---------------------------------------------------------------------------
  */
 
+/*
+ * A hash of several values: each is the seed of the next, which is a third of the work
+ * of hashing a row.  What is null counts as a value that no column has.
+ */
+#define HASH_OF_TEXT(text, null, seed) \
+	"hashtextextended(coalesce(" text ", " null ") COLLATE \"C\", " seed ")"
+#define HASH_OF_AMOUNT(amount, seed)	"hash_numeric_extended(coalesce(" amount ", 'NaN'), " seed ")"
+
 /* Everything that a request and its meaning depend on, of row i. */
 #define CONFIGURATION \
-	"hash_record_extended(ROW(i.credential_id, i.mt4_account_id::text," \
-	" i.mt4_api_token::text, i.mt4_server_endpoint::text, i.mt4_platform::text," \
-	" i.mt4_provider::text), 0)"
+	HASH_OF_TEXT("i.mt4_account_id::text", "''", \
+	HASH_OF_TEXT("i.mt4_api_token::text", "''", \
+	HASH_OF_TEXT("i.mt4_server_endpoint::text", "''", \
+	HASH_OF_TEXT("i.mt4_platform::text", "''", \
+	HASH_OF_TEXT("i.mt4_provider::text", "E'\\n'", \
+	"coalesce(uuid_hash_extended(i.credential_id, 0), 0)")))))
 
 #define IS_DUE \
 	"(i.next_sync_at IS NULL OR {mt4_integrations.next_sync_at>i.next_sync_at} <= clock_timestamp()" \
@@ -1096,8 +1107,15 @@ write_integrations(Batch *batch)
 
 /* The numbers of row p that people look at, as a hash. */
 #define NUMBERS \
-	"hash_record_extended(ROW(p.current_balance, p.equity, p.credit, p.margin, p.free_margin," \
-	" p.margin_level, p.trades, p.currency::text, p.profit_percentage), 0)"
+	HASH_OF_AMOUNT("{performance_data.current_balance>p.current_balance}", \
+	HASH_OF_AMOUNT("{performance_data.equity>p.equity}", \
+	HASH_OF_AMOUNT("{performance_data.credit>p.credit}", \
+	HASH_OF_AMOUNT("{performance_data.margin>p.margin}", \
+	HASH_OF_AMOUNT("{performance_data.free_margin>p.free_margin}", \
+	HASH_OF_AMOUNT("{performance_data.margin_level>p.margin_level}", \
+	HASH_OF_AMOUNT("{performance_data.profit_percentage>p.profit_percentage}", \
+	HASH_OF_TEXT("{performance_data.currency>p.currency}", "''", \
+	"coalesce({performance_data.trades>p.trades}, -1)"))))))))
 
 /* p is the row as it is, v what was observed, $1 now, $2 the default. */
 #define STARTING	"coalesce(p.starting_balance, $2)"
@@ -1827,6 +1845,7 @@ store_results(const Catalog *catalog, WfxTask **tasks, int n, StoreMode mode)
 		/* a list of its own, because what is set aside leaves it */
 		store_batch(select_tasks(&batch, can_be_stored), false);
 		store_refusals(&batch);
+		MemoryContextReset(context);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
