@@ -557,11 +557,14 @@ copy_rows(MemoryContext context)
 	DbRows	   *rows = palloc0(sizeof(DbRows));
 
 	rows->n_touched = (int64) SPI_processed;
+	rows->current = -1;
 
 	if (SPI_tuptable != NULL)
 	{
 		rows->n = (int) SPI_processed;
 		rows->desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
+		rows->values = palloc(sizeof(Datum) * Max(rows->desc->natts, 1));
+		rows->nulls = palloc(sizeof(bool) * Max(rows->desc->natts, 1));
 		rows->rows = palloc(sizeof(HeapTuple) * Max(rows->n, 1));
 		for (int i = 0; i < rows->n; i++)
 			rows->rows[i] = heap_copytuple(SPI_tuptable->vals[i]);
@@ -633,10 +636,11 @@ db_execute(Oid role, DbArgs *args, const char *sql)
 
 /*
  * A column (from 0) of a row (from 0); the Datum lives with the rows.  The type
- * is checked, because an application may have changed that of its column.
+ * is checked, because an application may have changed that of its column.  Rows are
+ * best read one after the other, since each is taken apart as a whole.
  */
 Datum
-db_value(const DbRows *rows, int row, int column, Oid type, bool *isnull)
+db_value(DbRows *rows, int row, int column, Oid type, bool *isnull)
 {
 	if (TupleDescAttr(rows->desc, column)->atttypid != type)
 		ereport(ERROR,
@@ -646,7 +650,11 @@ db_value(const DbRows *rows, int row, int column, Oid type, bool *isnull)
 					   format_type_be(TupleDescAttr(rows->desc, column)->atttypid),
 					   format_type_be(type)),
 				errhint("wfx_mt4_create_tables() tells which columns of the tables cannot be used."));
-	return heap_getattr(rows->rows[row], column + 1, rows->desc, isnull);
+	if (rows->current != row)
+		heap_deform_tuple(rows->rows[row], rows->desc, rows->values, rows->nulls);
+	rows->current = row;
+	*isnull = rows->nulls[column];
+	return rows->values[column];
 }
 
 /* Overwrites rows that hold a secret; their values must have been copied. */
@@ -679,7 +687,7 @@ db_rethrow_without_row(MemoryContext context)
 
 /* A text column as a palloc'd string, NULL for null. */
 char *
-db_text(const DbRows *rows, int row, int column)
+db_text(DbRows *rows, int row, int column)
 {
 	bool		isnull;
 	Datum		value = db_value(rows, row, column, TEXTOID, &isnull);

@@ -20,6 +20,9 @@ typedef struct DbRows
 	int64		n_touched;		/* as SPI counts, also without RETURNING */
 	TupleDesc	desc;
 	HeapTuple  *rows;
+	int			current;		/* the row that the values are of; -1: none */
+	Datum	   *values;
+	bool	   *nulls;
 } DbRows;
 
 /* Parameters of a statement, built one by one. */
@@ -54,10 +57,10 @@ extern void db_row(DbArgs *args, Datum *values, bool *nulls);
 extern DbRows *db_query(Oid role, DbArgs *args, const char *sql);
 extern DbRows *db_query_latest(Oid role, DbArgs *args, const char *sql);
 extern int64 db_execute(Oid role, DbArgs *args, const char *sql);
-extern Datum db_value(const DbRows *rows, int row, int column, Oid type, bool *isnull);
+extern Datum db_value(DbRows *rows, int row, int column, Oid type, bool *isnull);
 extern void db_wipe(DbRows *rows);
 extern void db_rethrow_without_row(MemoryContext context);
-extern char *db_text(const DbRows *rows, int row, int column);
+extern char *db_text(DbRows *rows, int row, int column);
 extern ErrorData *db_try(DbWork work, void *arg, int lock_timeout_ms);
 extern void db_return_rows(FunctionCallInfo fcinfo, Oid role, DbArgs *args, const char *sql);
 extern bool db_is_working(void);

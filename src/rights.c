@@ -132,7 +132,7 @@ wfx_mt4_expose(PG_FUNCTION_ARGS)
 
 /* A column of some rows as an array of text. */
 static Datum
-text_column(const DbRows *rows, int column)
+text_column(DbRows *rows, int column)
 {
 	Datum	   *values = palloc(sizeof(Datum) * Max(rows->n, 1));
 

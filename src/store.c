@@ -221,22 +221,80 @@ uuid_array(const pg_uuid_t *ids, int n)
 	"  LEFT JOIN LATERAL (SELECT " TRADER_OF_I " AS id OFFSET 0) t ON true" \
 	" WHERE i.is_active AND i.id = ANY ($1)" condition LOAD_ORDER
 
-/* All of them: the same, with joins instead of look-ups. */
+/* All of them: the same, with joins instead of look-ups, and without the newest. */
 #define LOAD_ALL \
-	"WITH linked AS MATERIALIZED (SELECT li.id AS integration_id, tr.id" \
-	"    FROM @mt4_integrations li" \
-	"    JOIN @credential_assignments ca ON ca.credential_id = li.credential_id" \
-	"     AND NOT EXISTS (SELECT FROM @credential_assignments cb" \
-	"                      WHERE cb.credential_id = ca.credential_id" \
-	"                        AND (coalesce(cb.assigned_at, '-infinity'), cb.id)" \
-	"                          > (coalesce(ca.assigned_at, '-infinity'), ca.id))" \
-	"    JOIN @traders tr ON tr.id = ca.trader_id" \
-	"   WHERE li.is_active)," \
-	" several AS (SELECT id FROM linked GROUP BY id HAVING count(*) > 1) " \
-	LOADED("CASE WHEN s.id IS NOT NULL THEN " NEWEST_OF_T("ni.id", "") " END") \
-	"  LEFT JOIN linked t ON t.integration_id = i.id" \
-	"  LEFT JOIN several s ON s.id = t.id" \
+	LOADED("NULL::uuid") \
+	"  LEFT JOIN (SELECT ca.credential_id, tr.id" \
+	"       FROM @credential_assignments ca JOIN @traders tr ON tr.id = ca.trader_id" \
+	"      WHERE NOT EXISTS (SELECT FROM @credential_assignments cb" \
+	"                         WHERE cb.credential_id = ca.credential_id" \
+	"                           AND (coalesce(cb.assigned_at, '-infinity'), cb.id)" \
+	"                             > (coalesce(ca.assigned_at, '-infinity'), ca.id))) t" \
+	"    ON t.credential_id = i.credential_id" \
 	" WHERE i.is_active" LOAD_ORDER
+
+static int
+compare_trader_ids(const void *a, const void *b)
+{
+	return memcmp(&(*(WfxIntegration *const *) a)->trader_id,
+				  &(*(WfxIntegration *const *) b)->trader_id, UUID_LEN);
+}
+
+/* Leaves those in the list whose trader has several in it; returns how many. */
+static int
+keep_rivals(WfxIntegration **list, int n)
+{
+	int			left = 0;
+
+	qsort(list, n, sizeof(WfxIntegration *), compare_trader_ids);
+	for (int i = 0; i < n; i++)
+	{
+		bool		before = i > 0 && compare_trader_ids(&list[i - 1], &list[i]) == 0;
+		bool		after = i + 1 < n && compare_trader_ids(&list[i], &list[i + 1]) == 0;
+
+		/* what this overwrites has been compared with both of its neighbours */
+		if (before || after)
+			list[left++] = list[i];
+	}
+	return left;
+}
+
+/* Finds out which of all active integrations do not write for their traders; most traders have one. */
+static void
+find_superseded(const Catalog *catalog, WfxIntegration *const *integrations, int n)
+{
+	WfxIntegration **rivals = palloc(sizeof(WfxIntegration *) * Max(n, 1));
+	pg_uuid_t  *ids;
+	DbArgs		args = {0};
+	DbRows	   *rows;
+	int			n_rivals = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (integrations[i]->has_trader)
+			rivals[n_rivals++] = integrations[i];
+	}
+	n_rivals = keep_rivals(rivals, n_rivals);
+	if (n_rivals == 0)
+		return;
+	ids = palloc(sizeof(pg_uuid_t) * n_rivals);
+	for (int i = 0; i < n_rivals; i++)
+		ids[i] = rivals[i]->id;
+	db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_rivals), false);
+	rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
+						   catalog_sql(catalog,
+									   "SELECT u.n::int4, nullif(" NEWEST_OF_T("ni.id", "") ", i.id)"
+									   "  FROM unnest($1) WITH ORDINALITY AS u (id, n)"
+									   "  JOIN @mt4_integrations i ON i.id = u.id"
+									   "  LEFT JOIN LATERAL (SELECT " TRADER_OF_I " AS id OFFSET 0) t ON true"));
+	for (int r = 0; r < rows->n; r++)
+	{
+		bool		isnull;
+		WfxIntegration *i = rivals[DatumGetInt32(db_value(rows, r, 0, INT4OID, &isnull)) - 1];
+
+		i->successor = uuid_value(rows, r, 1, &i->superseded);
+	}
+}
 
 /*
  * Reads active integrations with what a sync needs to know of them, their tokens
@@ -274,6 +332,8 @@ store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids, int n
 	}
 	db_wipe(rows);
 	secret_resolve(catalog, pointers, n_rows);
+	if (scope == SCOPE_ACTIVE)
+		find_superseded(catalog, pointers, n_rows);
 	*n = n_rows;
 	return tasks;
 }
