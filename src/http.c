@@ -975,7 +975,8 @@ set_options(Slot *slot)
 		SET(CURLOPT_CAPATH, NULL);
 	}
 
-	SET(CURLOPT_CA_CACHE_TIMEOUT, (long) CA_CACHE_S);
+	/* a TLS library that caches none knows no such time */
+	(void) curl_easy_setopt(e, CURLOPT_CA_CACHE_TIMEOUT, (long) CA_CACHE_S);
 
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) o->connect_timeout_ms);
 	SET(CURLOPT_TIMEOUT_MS, (long) o->request_timeout_ms);
@@ -1331,6 +1332,14 @@ http_pool_destroy(HttpPool *pool)
 		spare = pool;
 	else
 		free_pool(pool);
+}
+
+/* Closes the connections that are kept for the next pool. */
+void
+http_forget_spare(void)
+{
+	free_pool(spare);
+	spare = NULL;
 }
 
 /* How many requests can be in flight: as asked for, or what open files allow. */

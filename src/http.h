@@ -103,6 +103,7 @@ extern bool http_retry_after(const char *text, const char *date, int64_t now_s, 
 extern HttpPool *http_pool_create(const HttpOptions *options, HttpStart start, void *arg,
 								  const char **problem);
 extern void http_pool_destroy(HttpPool *pool);
+extern void http_forget_spare(void);
 extern bool http_enqueue(HttpPool *pool, const char *url, void *owner, bool urgent,
 						 char reason[HTTP_REASON_MAX]);
 extern bool http_add_header(HttpHeaders *headers, const char *name, const char *value);

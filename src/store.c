@@ -1245,34 +1245,31 @@ write_integrations(Batch *batch)
 	"  FROM v ON CONFLICT (trader_id) DO NOTHING" \
 	" RETURNING NULL::int4, p.trader_id, " NUMBERS
 
-static int
-compare_traders(const void *a, const void *b)
-{
-	return memcmp(&(*(WfxTask *const *) a)->integration->trader_id,
-				  &(*(WfxTask *const *) b)->integration->trader_id, UUID_LEN);
-}
-
-/* The task that a statement wrote a row for: by its place, or by its trader where an INSERT cannot say more. */
+/*
+ * The task that a statement wrote a row for: by its place or, where an INSERT cannot say
+ * more, by its trader, whose first answer in the batch it is.
+ */
 static WfxTask *
-written_task(const Batch *batch, const Batch *sorted, DbRows *rows, int row)
+written_task(const Batch *batch, DbRows *rows, int row)
 {
 	bool		isnull;
 	int32		place = DatumGetInt32(db_value(rows, row, 0, INT4OID, &isnull));
-	WfxIntegration integration;
-	WfxTask		key = {.integration = &integration};
-	WfxTask    *pointer = &key;
-	WfxTask   **found;
+	pg_uuid_t	trader;
 
 	if (!isnull)
 		return batch->tasks[place - 1];
-	integration.trader_id = uuid_value(rows, row, 1, &isnull);
-	found = bsearch(&pointer, sorted->tasks, sorted->n, sizeof(WfxTask *), compare_traders);
-	return found == NULL ? NULL : *found;
+	trader = uuid_value(rows, row, 1, &isnull);
+	for (int i = 0; i < batch->n; i++)
+	{
+		if (memcmp(&batch->tasks[i]->integration->trader_id, &trader, UUID_LEN) == 0)
+			return batch->tasks[i];
+	}
+	return NULL;
 }
 
 /* Runs one of the two and takes the traders it wrote out of the batch. */
 static void
-write_performance_with(Batch *batch, const char *template, bool inserts)
+write_performance_with(Batch *batch, const char *template)
 {
 	static const Field fields[] = {
 		FIELD_TRADER, FIELD_SEEN_OBSERVED, FIELD_OBSERVED, FIELD_BALANCE, FIELD_EQUITY,
@@ -1281,7 +1278,6 @@ write_performance_with(Batch *batch, const char *template, bool inserts)
 	};
 	DbArgs		args = {.kept = true};
 	DbRows	   *rows;
-	Batch		sorted = {0};
 	int			left = 0;
 
 	add_fields(&args, batch, fields, lengthof(fields));
@@ -1291,17 +1287,11 @@ write_performance_with(Batch *batch, const char *template, bool inserts)
 							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)), false);
 	rows = db_query(catalog_owner(batch->catalog, TABLE_PERFORMANCE), &args,
 					catalog_sql(batch->catalog, template));
-	if (inserts)
-	{
-		/* a copy, so that rows are inserted in the order in which they are read */
-		sorted = select_tasks(batch, succeeded);
-		qsort(sorted.tasks, sorted.n, sizeof(WfxTask *), compare_traders);
-	}
 	for (int r = 0; r < rows->n; r++)
 	{
 		bool		isnull;
 		int64		numbers = DatumGetInt64(db_value(rows, r, 2, INT8OID, &isnull));
-		WfxTask    *task = written_task(batch, &sorted, rows, r);
+		WfxTask    *task = written_task(batch, rows, r);
 
 		if (task == NULL)
 			continue;
@@ -1351,14 +1341,14 @@ write_performance(const Batch *batch)
 	for (int i = 0; i < part.n; i++)
 		part.tasks[i]->stored = part.tasks[i]->changed = false;
 	if (part.n > 0)
-		write_performance_with(&part, UPDATE_PERFORMANCE(AT_TID("p", "performance_tid")), false);
+		write_performance_with(&part, UPDATE_PERFORMANCE(AT_TID("p", "performance_tid")));
 	if (part.n > 0)
-		write_performance_with(&part, UPDATE_PERFORMANCE(""), false);
+		write_performance_with(&part, UPDATE_PERFORMANCE(""));
 	if (part.n > 0)
-		write_performance_with(&part, INSERT_PERFORMANCE, true);
+		write_performance_with(&part, INSERT_PERFORMANCE);
 	/* somebody may have inserted a row between the two */
 	if (part.n > 0)
-		write_performance_with(&part, UPDATE_PERFORMANCE(""), false);
+		write_performance_with(&part, UPDATE_PERFORMANCE(""));
 	if (part.n > 0)
 		explain_unwritten(&part);
 }
@@ -1753,6 +1743,9 @@ store_refused(Batch batch)
 		return;
 	if (batch.n == 1 || gives_up(&batch, error, true))
 	{
+		/* what was read of their rows has been undone once more */
+		for (int i = 0; i < batch.n; i++)
+			batch.tasks[i]->has_next = batch.tasks[i]->dropped = false;
 		(void) db_try(write_only_history, &batch, BATCH_LOCK_WAIT_MS);
 		return;
 	}

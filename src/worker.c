@@ -191,7 +191,7 @@ read_settings(void)
 		"schema", "poll_interval", "concurrency", "concurrency_per_host", "connect_timeout",
 		"request_timeout", "max_response_size", "retry_base", "retry_cap",
 		"default_starting_balance", "history_retention", "snapshot_interval", "allowed_hosts",
-		"allow_private_addresses", "allow_http", "ca_file", "proxy", "shard", "databases"
+		"allow_private_addresses", "allow_http", "http2", "ca_file", "proxy", "shard", "databases"
 	};
 	StringInfoData text;
 
@@ -369,6 +369,8 @@ static void
 end_service(Worker *worker)
 {
 	sync_close(worker->engine);
+	/* nobody would close them while there is no service */
+	http_forget_spare();
 	while (!dlist_is_empty(&worker->claimed))
 		outcome_forget(worker, dlist_container(Claimed, node, dlist_head_node(&worker->claimed)));
 	claim_release_all();

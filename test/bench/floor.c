@@ -3,8 +3,8 @@
  *
  * What a sync costs at least: the requests with the libcurl that the extension
  * uses, decoded with its json-c, then the writes that a person would send, in
- * batches of 500.  A person's program, not a tuned one; it is what figures of the
- * extension are compared with.
+ * batches of 500, found by their keys.  It is what figures of the extension are
+ * compared with.
  *
  *	floor OPTIONS http://127.0.0.1:PORT/accounts/ [CONNINFO]
  *
@@ -418,6 +418,10 @@ main(int argc, char **argv)
 		if (PQstatus(db) != CONNECTION_OK)
 			die("connection", PQerrorMessage(db));
 		read_accounts(db);
+		/* else it reads whole tables for each batch, which takes a quarter longer */
+		PQclear(run(db, "SET enable_hashjoin = off", 0, NULL));
+		PQclear(run(db, "SET enable_mergejoin = off", 0, NULL));
+		PQclear(run(db, "SET enable_seqscan = off", 0, NULL));
 	}
 	else
 		accounts = calloc(n_accounts, sizeof(Account));

@@ -95,6 +95,22 @@ $test->sql(q{UPDATE mt4_integrations SET mt4_platform = 'mt5' WHERE mt4_account_
 wait_fresh(20, 'all, once it is changed');
 pass('until the row is changed');
 
+# Nor one whose history cannot be written, though its row could be.
+my $id = $test->sql(q{SELECT id FROM mt4_integrations WHERE mt4_account_id = '1~delay-300'});
+$test->sql(q{CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+	AS $$ BEGIN RAISE 'no such history'; END $$});
+$asked = $provider->stats->{by_account}{'1~delay-300'};
+$test->sql("CREATE TRIGGER refuse BEFORE INSERT ON sync_history FOR EACH ROW
+	WHEN (NEW.integration_id = '$id') EXECUTE FUNCTION refuse()");
+usleep(10_000_000);
+$asked = $provider->stats->{by_account}{'1~delay-300'} - $asked;
+cmp_ok($asked, '<=', 6, "what has no history is not asked over and over either ($asked times in 10 s)");
+cmp_ok($asked, '>=', 2, 'but again');
+is(fresh(), 19, 'the others go on');
+$test->sql('DROP TRIGGER refuse ON sync_history');
+$test->sql(q{UPDATE mt4_integrations SET mt4_platform = 'mt4' WHERE mt4_account_id = '1~delay-300'});
+wait_fresh(20, 'all, with their history');
+
 # A trigger that takes long for one account, when it is claimed.
 $test->sql(q{CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
 	AS $$ BEGIN PERFORM pg_sleep(10); RETURN NEW; END $$});
