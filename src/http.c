@@ -4,8 +4,8 @@
  * A pool of concurrent GET requests: the only room that knows libcurl.
  *
  * libcurl's sockets live in one epoll descriptor, which the caller waits for
- * together with its latch; http_drive() then does what is ready and never
- * blocks.  Every callback only records: it does not allocate from PostgreSQL,
+ * together with its latch; http_drive() and http_send() then do what is ready and
+ * never block.  Every callback only records: it does not allocate from PostgreSQL,
  * does not raise, and calls nothing of libcurl.
  *
  * Requests wait in a queue per origin (origin.h).  While a name is being resolved
@@ -70,6 +70,9 @@
 
 /* Descriptors that the rest of the process may need. */
 #define SPARE_FILES			512
+
+/* So much is done at a time, so that neither sending nor receiving waits for the other. */
+#define TURN				128
 
 typedef struct HttpHeaders
 {
@@ -136,6 +139,7 @@ struct HttpPool
 	int			max_in_flight;
 	bool		must_open;		/* libcurl 8 opens no connection for a request that may wait */
 	int			delay_ms;		/* until more may be started anyway, 0: nothing to wait for */
+	bool		has_more;		/* more may be started at once */
 	Origins		origins;
 	Slot	   *free_slots;
 	Slot	   *active;
@@ -1356,13 +1360,13 @@ http_pool_fd(const HttpPool *pool)
 	return pool->epoll_fd;
 }
 
-/* Milliseconds until http_drive() must be called anyway; -1: never. */
+/* Milliseconds until http_drive() and http_send() must be called anyway; -1: never. */
 long
 http_pool_timeout(const HttpPool *pool)
 {
 	int64_t		left = -1;
 
-	if (pool->done != NULL)
+	if (pool->done != NULL || pool->has_more)
 		return 0;
 	if (pool->timer_us >= 0)
 	{
@@ -1575,25 +1579,27 @@ start_one(HttpPool *pool, int64_t now, bool *started)
 	return good;
 }
 
-/* Starts what may start, one of each origin in turn; *n is how many.  False without memory. */
+/*
+ * Starts what may start, one of each origin in turn, at most *left, from which it takes
+ * how many those are.  False without memory.
+ */
 static bool
-start_requests(HttpPool *pool, int *n)
+start_requests(HttpPool *pool, int *left)
 {
 	int64_t		now = http_clock();
 	int			in_vain = 0;
 
-	*n = 0;
 	pool->delay_ms = 0;
 	/* what is refused at once has to be read before more is */
 	while (pool->in_flight < pool->max_in_flight && pool->done == NULL &&
-		   in_vain < pool->origins.n_waiting)
+		   in_vain < pool->origins.n_waiting && *left > 0)
 	{
 		bool		started;
 
 		if (!start_one(pool, now, &started))
 			return false;
 		in_vain = started ? 0 : in_vain + 1;
-		*n += started;
+		*left -= started;
 	}
 	return true;
 }
@@ -1827,11 +1833,11 @@ perform_timer(HttpPool *pool)
 static void
 perform(HttpPool *pool)
 {
-	struct epoll_event events[128];
+	struct epoll_event events[TURN];
 	int			running;
 	int			n;
 
-	n = epoll_wait(pool->epoll_fd, events, 128, 0);
+	n = epoll_wait(pool->epoll_fd, events, TURN, 0);
 	for (int i = 0; i < n; i++)
 	{
 		int			mask = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) |
@@ -1902,31 +1908,37 @@ close_idle(HttpPool *pool)
 	begin_use(pool, pool->max_in_flight, pool->start, pool->arg);
 }
 
-/* Starts requests and sends them, as long as that makes room for others. */
-static bool
-send_requests(HttpPool *pool)
+/*
+ * Starts queued requests and sends them, as long as that makes room for others, unless
+ * a response has not been released: it may forbid the next request.  Returns false when
+ * memory ran out.
+ */
+bool
+http_send(HttpPool *pool)
 {
 	sigset_t	saved;
-	int			n;
+	int			left = TURN;
+	int			before;
 
+	pool->has_more = false;
+	if (pool->done != NULL)
+		return true;
 	do
 	{
-		if (!start_requests(pool, &n))
+		before = left;
+		if (!start_requests(pool, &left))
 			return false;
 		block_signals(&saved);
 		perform_timer(pool);
 		collect(pool);
 		restore_signals(&saved);
-	} while (n > 0 && pool->done == NULL);
+	} while (left > 0 && left < before && pool->done == NULL);
+	pool->has_more = left == 0;
 	return true;
 }
 
-/*
- * Moves everything on as far as it goes without waiting: sends, receives,
- * collects.  Queued requests start once every response has been released, since
- * one of them may forbid the next request.  Returns false when memory ran out.
- */
-bool
+/* Moves on what is in flight, without waiting: receives, and collects what has ended. */
+void
 http_drive(HttpPool *pool)
 {
 	sigset_t	saved;
@@ -1938,7 +1950,6 @@ http_drive(HttpPool *pool)
 		expire(pool);
 	close_idle(pool);
 	restore_signals(&saved);
-	return pool->done != NULL || send_requests(pool);
 }
 
 /*

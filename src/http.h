@@ -86,7 +86,7 @@ typedef enum HttpVerdict
 	HTTP_DROP					/* its owner has settled it otherwise */
 } HttpVerdict;
 
-/* Called from http_drive() and never from inside libcurl, so it may raise. */
+/* Called from http_send() and never from inside libcurl, so it may raise. */
 typedef struct HttpHeaders HttpHeaders;
 typedef HttpVerdict (*HttpStart) (void *arg, void *owner, HttpHeaders *headers);
 
@@ -110,7 +110,8 @@ extern bool http_add_header(HttpHeaders *headers, const char *name, const char *
 extern int	http_pool_capacity(const HttpPool *pool);
 extern int	http_pool_fd(const HttpPool *pool);
 extern long http_pool_timeout(const HttpPool *pool);
-extern bool http_drive(HttpPool *pool);
+extern bool http_send(HttpPool *pool);
+extern void http_drive(HttpPool *pool);
 extern HttpResponse *http_next(HttpPool *pool);
 extern void http_release(HttpPool *pool);
 

@@ -687,21 +687,34 @@ sync_add(SyncEngine *engine, const Catalog *catalog, WfxTask *tasks, int n)
 	engine->catalog = NULL;
 }
 
+/* Takes all responses that there are; false if there was none. */
+static bool
+take_responses(Round *round)
+{
+	HttpResponse *response;
+	bool		taken = false;
+
+	while ((response = http_next(round->pool)) != NULL)
+	{
+		take_response(round, response);
+		http_release(round->pool);
+		taken = true;
+	}
+	return taken;
+}
+
 /* Moves everything on without waiting; false if there was nothing to do. */
 bool
 sync_drive(SyncEngine *engine)
 {
-	HttpResponse *response;
-	bool		moved = false;
+	bool		moved;
 
-	if (!http_drive(engine->pool))
+	http_drive(engine->pool);
+	moved = take_responses(engine);
+	if (!http_send(engine->pool))
 		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
-	while ((response = http_next(engine->pool)) != NULL)
-	{
-		take_response(engine, response);
-		http_release(engine->pool);
-		moved = true;
-	}
+	/* some requests have ended already, without having been sent */
+	moved = take_responses(engine) || moved;
 	report_progress(engine);
 	return moved;
 }
