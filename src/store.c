@@ -202,7 +202,7 @@ uuid_array(const pg_uuid_t *ids, int n)
 #define LOADED(newest) \
 	"SELECT i.id, i.mt4_account_id::text, i.mt4_api_token::text," \
 	"   i.mt4_server_endpoint::text, i.mt4_provider::text," \
-	"   coalesce(lower(i.mt4_platform::text) = 'mt5', false), " CONFIGURATION ", t.id," \
+	"   coalesce(lower(i.mt4_platform::text COLLATE \"C\") = 'mt5', false), " CONFIGURATION ", t.id," \
 	"   nullif(" newest ", i.id)," \
 	"   {mt4_integrations.next_sync_at>i.next_sync_at}," \
 	"   greatest(coalesce(extract(epoch FROM i.poll_interval)::float8, 0)," \
@@ -1092,7 +1092,9 @@ give_back_leases(const Batch *batch)
 #define AT_TID(row, tid) " AND " row ".ctid = v." tid
 
 /*
- * Records how a sync went, if its integration still is what was fetched.
+ * Records how a sync went, if its integration still is what was fetched, and still his
+ * who was its trader when it was read.  Deleting a trader deletes his assignments, or is
+ * refused, or, without foreign keys, leaves nobody who would look at his numbers.
  *
  * next_sync_at is left alone where somebody asked for another sync meanwhile,
  * and where it says never.
@@ -1117,7 +1119,7 @@ give_back_leases(const Batch *batch)
 	"     THEN {mt4_integrations.last_sync<$1} ELSE i.last_sync END" \
 	"  FROM v" \
 	" WHERE i.id = v.id" found " AND i.is_active AND " CONFIGURATION " = v.configuration" \
-	"   AND (v.stored_trader_id IS NULL OR v.stored_trader_id = " TRADER_OF_I ")" \
+	"   AND (v.stored_trader_id IS NULL OR v.stored_trader_id = " ASSIGNEE_OF_I ")" \
 	" RETURNING v.n, {mt4_integrations.next_sync_at>i.next_sync_at}"
 
 /* Runs one of the two forms of it for what of the batch is not recorded yet. */

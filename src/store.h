@@ -17,13 +17,15 @@
  * with the table aliases that their comments name.
  */
 
-/* The trader of row i: a credential counts for its latest assignment only. */
+/* Whom row i is assigned to: a credential counts for its latest assignment only. */
+#define ASSIGNEE_OF_I \
+	"(SELECT ca.trader_id FROM @credential_assignments ca" \
+	"  WHERE ca.credential_id = i.credential_id" \
+	"  ORDER BY ca.assigned_at DESC NULLS LAST, ca.id DESC LIMIT 1)"
+
+/* The trader of row i, if there is such a trader. */
 #define TRADER_OF_I \
-	"(SELECT tr.id FROM (" \
-	"   SELECT ca.trader_id FROM @credential_assignments ca" \
-	"    WHERE ca.credential_id = i.credential_id" \
-	"    ORDER BY ca.assigned_at DESC NULLS LAST, ca.id DESC LIMIT 1) la" \
-	"  JOIN @traders tr ON tr.id = la.trader_id)"
+	"(SELECT tr.id FROM " ASSIGNEE_OF_I " la JOIN @traders tr ON tr.id = la.trader_id)"
 
 /* The credential that trader t.id was given last, unless another has it by now. */
 #define CREDENTIAL_OF_T \
