@@ -214,6 +214,9 @@ db_arg(DbArgs *args, Oid type, Datum value, bool isnull)
 	args->n++;
 }
 
+/* A table of ours that is larger goes to a file, if work_mem is not larger still. */
+#define TABLE_KB	65536
+
 /*
  * Gives a statement a table of ours, named v, for the rows that db_row() adds.  It is
  * read as it is, where arrays would be taken apart value by value.  The planner is told to
@@ -223,7 +226,8 @@ void
 db_table(DbArgs *args, TupleDesc columns, int expected)
 {
 	args->columns = columns;
-	args->rows = tuplestore_begin_heap(false, false, work_mem);
+	/* in memory, as the rows themselves are: a small work_mem is meant for other things */
+	args->rows = tuplestore_begin_heap(false, false, Max(work_mem, TABLE_KB));
 	args->expected = expected;
 }
 

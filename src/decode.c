@@ -433,7 +433,8 @@ parse_portable(const char *text, size_t length, json_object **document)
 	if (json_tokener_get_error(tokener) == json_tokener_continue && end == length)
 		*document = json_tokener_parse_ex(tokener, "\n", 1);
 	good = json_tokener_get_error(tokener) == json_tokener_success;
-	if (length > TOKENER_KEPT)
+	/* after a failure it may hold half of a surrogate pair, which no reset takes out */
+	if (!good || length > TOKENER_KEPT)
 	{
 		json_tokener_free(tokener);
 		kept = NULL;

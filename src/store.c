@@ -67,7 +67,7 @@
  */
 #define HASH_OF_TEXT(text, null, seed) \
 	"hashtextextended(coalesce(" text ", " null ") COLLATE \"C\", " seed ")"
-#define HASH_OF_AMOUNT(amount, seed)	"hash_numeric_extended(coalesce(" amount ", 'NaN'), " seed ")"
+#define HASH_OF_AMOUNT(amount, seed)	"hash_numeric_extended(coalesce(" amount ", 1e-99), " seed ")"
 
 /* Everything that a request and its meaning depend on, of row i. */
 #define CONFIGURATION \

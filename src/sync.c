@@ -707,6 +707,7 @@ take_responses(Round *round)
 bool
 sync_drive(SyncEngine *engine)
 {
+	int			settled = engine->settled;
 	bool		moved;
 
 	http_drive(engine->pool);
@@ -716,7 +717,7 @@ sync_drive(SyncEngine *engine)
 	/* some requests have ended already, without having been sent */
 	moved = take_responses(engine) || moved;
 	report_progress(engine);
-	return moved;
+	return moved || engine->settled != settled;
 }
 
 /* The next task that has been settled, or NULL. */

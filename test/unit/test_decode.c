@@ -126,6 +126,9 @@ static const Vector texts[] = {
 	ROW("an escaped backslash before u0000", "{\"balance\":1,\"x\":\"\\\\u0000\"}", WFX_OK, "1"),
 	ROW("a lone surrogate, escaped", "{\"balance\":1,\"x\":\"\\ud800\"}", WFX_OK, "1"),
 	ROW("a pair of surrogates, escaped", "{\"balance\":1,\"x\":\"\\ud83d\\ude00\"}", WFX_OK, "1"),
+	ROW("half a pair of surrogates, and a broken escape", "{\"balance\":1,\"x\":\"\\ud83d\\uZZ\"}",
+		WFX_NOT_JSON, NOT_VALID),
+	ROW("escapes in the answer after that", "{\"b\\u0061lance\":\"\\u0037\"}", WFX_OK, "7"),
 	ROW("characters of two, three and four bytes",
 		"{\"balance\":1,\"x\":\"\xC2\x80\xDF\xBF\xE0\xA0\x80\xED\x9F\xBF\xEE\x80\x80\xEF\xBF\xBF"
 		"\xF0\x90\x80\x80\xF4\x8F\xBF\xBF\"}", WFX_OK, "1"),
