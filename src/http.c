@@ -71,6 +71,9 @@
 /* Descriptors that the rest of the process may need. */
 #define SPARE_FILES			512
 
+/* Room for a body, in bytes, before it turns out to be larger: most accounts fit. */
+#define FIRST_BODY			512
+
 /* So much is done at a time, so that neither sending nor receiving waits for the other. */
 #define TURN				128
 
@@ -734,7 +737,7 @@ before_request(void *arg, char *remote_ip, char *local_ip, int remote_port, int 
 static bool
 grow_body(Slot *slot, size_t needed)
 {
-	size_t		capacity = slot->capacity ? slot->capacity : 2048;
+	size_t		capacity = slot->capacity ? slot->capacity : FIRST_BODY;
 	char	   *body;
 
 	while (capacity < needed)
