@@ -16,6 +16,9 @@
 /* Spread of the poll interval, so that accounts linked together drift apart. */
 #define POLL_JITTER 0.05
 
+/* The same where they are drawn together, which takes half as many intervals so. */
+#define STEP_JITTER 0.1
+
 /*
  * How much longer than retry_cap an account rests whose failure only a person
  * can mend.  MetaApi punishes the whole token for repeated 404s, so those rest
@@ -55,7 +58,7 @@ schedule_after_success(double poll_seconds)
 double
 schedule_in_step(double poll_seconds, double now, uint32 number)
 {
-	return step_after(interval(poll_seconds), POLL_JITTER, now, number);
+	return step_after(interval(poll_seconds), STEP_JITTER, now, number);
 }
 
 /* Seconds to add to the end of a pause, so that a token is not paused at once again. */

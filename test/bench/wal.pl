@@ -107,7 +107,7 @@ Bench::head('', 'balances that change', 'records', 'page images');
 Bench::row('wfx_mt4_sync_all()', $_->[0], map { sprintf '%.0f', $_ } of_sync_all($_->[1])) foreach @shares;
 sql("UPDATE mt4_integrations SET next_sync_at = now() + random() * interval '$INTERVAL_S s'");
 set_worker('postgres');
-sleep 20 * $INTERVAL_S;
+sleep 10 * $INTERVAL_S;
 Bench::row("the worker, every $INTERVAL_S s", $_->[0], map { sprintf '%.0f', $_ } of_worker($_->[1])) foreach @shares;
 set_worker('');
 
