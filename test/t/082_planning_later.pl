@@ -71,6 +71,7 @@ sub payloads
 
 # A trigger of the tables' owner that calls the report, which works restricted and must
 # not take the restriction away from the worker.
+WfxTest::wait_until(sub { $test->sql('SELECT count(*) FROM mt4_integrations WHERE last_attempt IS NOT NULL') }, 'a sync');
 owner('app', @tables);
 $test->sql(q{SELECT wfx_mt4_grant('app', 'admin'); SET SESSION AUTHORIZATION app;
 	CREATE FUNCTION public.late() RETURNS trigger LANGUAGE plpgsql AS
@@ -81,7 +82,8 @@ $test->sql(q{SELECT wfx_mt4_grant('app', 'admin'); SET SESSION AUTHORIZATION app
 	CREATE CONSTRAINT TRIGGER late AFTER INSERT OR UPDATE ON public.mt4_integrations DEFERRABLE INITIALLY DEFERRED
 	  FOR EACH ROW EXECUTE FUNCTION public.late()});
 my $log = -s $node->logfile;
-WfxTest::wait_until(sub { $test->sql('SELECT count(*) FROM mt4_integrations WHERE last_attempt > now() - interval \'1 s\'') }, 'a sync');
+my $since = $test->sql('SELECT clock_timestamp()');
+WfxTest::wait_until(sub { $test->sql("SELECT count(*) FROM sync_history WHERE synced_at > '$since'") }, 'a sync, or its error');
 usleep(2_500_000);
 unlike(payloads_since($log), qr/$superuser/, 'a trigger that calls the report gets no more rights by it');
 $test->sql('DROP TRIGGER early ON mt4_integrations; DROP TRIGGER late ON mt4_integrations; DROP FUNCTION early(); DROP FUNCTION late();
