@@ -63,7 +63,8 @@
 
 /*
  * A hash of several values: each is the seed of the next, which is a third of the work
- * of hashing a row.  What is null counts as a value that no column has.
+ * of hashing a row.  Null counts as the value given for it: one that no column has, unless
+ * the two mean the same.
  */
 #define HASH_OF_TEXT(text, null, seed) \
 	"hashtextextended(coalesce(" text ", " null ") COLLATE \"C\", " seed ")"
@@ -1338,19 +1339,17 @@ explain_unwritten(Batch *batch)
 static void
 write_performance(const Batch *batch)
 {
+	/* between the last two somebody may have inserted a row */
+	static const char *const templates[] = {
+		UPDATE_PERFORMANCE(AT_TID("p", "performance_tid")), UPDATE_PERFORMANCE(""),
+		INSERT_PERFORMANCE, UPDATE_PERFORMANCE("")
+	};
 	Batch		part = select_tasks(batch, succeeded);
 
 	for (int i = 0; i < part.n; i++)
 		part.tasks[i]->stored = part.tasks[i]->changed = false;
-	if (part.n > 0)
-		write_performance_with(&part, UPDATE_PERFORMANCE(AT_TID("p", "performance_tid")));
-	if (part.n > 0)
-		write_performance_with(&part, UPDATE_PERFORMANCE(""));
-	if (part.n > 0)
-		write_performance_with(&part, INSERT_PERFORMANCE);
-	/* somebody may have inserted a row between the two */
-	if (part.n > 0)
-		write_performance_with(&part, UPDATE_PERFORMANCE(""));
+	for (int i = 0; i < lengthof(templates) && part.n > 0; i++)
+		write_performance_with(&part, templates[i]);
 	if (part.n > 0)
 		explain_unwritten(&part);
 }
