@@ -22,6 +22,7 @@ readonly MAX_SECONDS=${MAX_SECONDS:-600}
 passed=0
 failed=0
 skipped=0
+failures=()
 
 # Runs a command with its output in a log.  In the foreground, so that Ctrl-C
 # reaches it too.
@@ -61,6 +62,7 @@ count() {
 
 	passed=$((passed + ok))
 	failed=$((failed + not_ok))
+	((not_ok == 0)) || failures+=("$name")
 	skipped=$((skipped + skip))
 	printf '%-40s %5d passed, %d failed %4d s\n' \
 		"$name" "$ok" "$not_ok" $((SECONDS - since))
@@ -182,6 +184,20 @@ run_part() {
 	fi
 }
 
+# Names what failed once more: where the middle of a long output is cut off,
+# as on many CI services, nothing else says it.
+print_failures() {
+	local name log
+
+	for name in "${failures[@]}"; do
+		printf 'FAILED: %s\n' "$name"
+		for log in "$LOG/tap/$(basename "$name" .pl)" "$LOG/$name" "$LOG/$name/output"; do
+			[[ ! -f $log ]] || grep -aE '^not ok|FAILED' "$log" | head -n 10 || true
+		done
+	done | tr -d '\000-\010\013-\037\177'
+	note "the logs are in tmp_check/failed"
+}
+
 # Ends with the line that machines read.
 print_totals() {
 	local skips=
@@ -190,7 +206,7 @@ print_totals() {
 		skips=", $skipped skipped"
 	fi
 	if ((failed > 0)); then
-		note "the logs are in tmp_check/failed"
+		print_failures
 	fi
 	printf '%d passed, %d failed%s\n' "$passed" "$failed" "$skips"
 }
