@@ -148,7 +148,9 @@ tid_value(DbRows *rows, int row, int column)
 	return isnull ? tid : *(ItemPointer) DatumGetPointer(value);
 }
 
-/* Reads one row of store_load(); its columns are in that order. */
+/* The trader among what store_load() reads, whose columns are in the order of read_integration(). */
+#define TRADER_COLUMN 7
+
 static void
 read_integration(DbRows *rows, int r, WfxIntegration *i)
 {
@@ -161,7 +163,7 @@ read_integration(DbRows *rows, int r, WfxIntegration *i)
 	i->provider_name = db_text(rows, r, 4);
 	i->mt5 = DatumGetBool(db_value(rows, r, 5, BOOLOID, &isnull));
 	i->configuration = DatumGetInt64(db_value(rows, r, 6, INT8OID, &isnull));
-	i->trader_id = uuid_value(rows, r, 7, &i->has_trader);
+	i->trader_id = uuid_value(rows, r, TRADER_COLUMN, &i->has_trader);
 	i->successor = uuid_value(rows, r, 8, &i->superseded);
 	i->next_sync_at = time_value(rows, r, 9, &i->has_next_sync_at);
 	i->requested = i->has_next_sync_at && TIMESTAMP_IS_NOBEGIN(i->next_sync_at);
@@ -222,17 +224,35 @@ uuid_array(const pg_uuid_t *ids, int n)
 	"  LEFT JOIN LATERAL (SELECT " TRADER_OF_I " AS id OFFSET 0) t ON true" \
 	" WHERE i.is_active AND i.id = ANY ($1)" condition LOAD_ORDER
 
-/* All of them: the same, with joins instead of look-ups, and without the newest. */
+/*
+ * All of them: the same, with joins instead of look-ups, without the newest, and with a row
+ * for each assignment, of which the last one holds.
+ */
 #define LOAD_ALL \
 	LOADED("NULL::uuid") \
-	"  LEFT JOIN (SELECT ca.credential_id, tr.id" \
-	"       FROM @credential_assignments ca JOIN @traders tr ON tr.id = ca.trader_id" \
-	"      WHERE NOT EXISTS (SELECT FROM @credential_assignments cb" \
-	"                         WHERE cb.credential_id = ca.credential_id" \
-	"                           AND (coalesce(cb.assigned_at, '-infinity'), cb.id)" \
-	"                             > (coalesce(ca.assigned_at, '-infinity'), ca.id))) t" \
-	"    ON t.credential_id = i.credential_id" \
-	" WHERE i.is_active" LOAD_ORDER
+	"  LEFT JOIN @credential_assignments ca ON ca.credential_id = i.credential_id" \
+	"  LEFT JOIN @traders t ON t.id = ca.trader_id" \
+	" WHERE i.is_active" LOAD_ORDER ", i.id, ca.assigned_at NULLS FIRST, ca.id"
+
+/* Reads all rows of store_load() into an array that is long enough; returns how many they are. */
+static int
+read_integrations(DbRows *rows, WfxIntegration *integrations)
+{
+	int			n = 0;
+
+	for (int r = 0; r < rows->n; r++)
+	{
+		bool		known;
+		pg_uuid_t	id = uuid_value(rows, r, 0, &known);
+		WfxIntegration *last = n > 0 ? &integrations[n - 1] : NULL;
+
+		if (last != NULL && memcmp(&last->id, &id, UUID_LEN) == 0)
+			last->trader_id = uuid_value(rows, r, TRADER_COLUMN, &last->has_trader);
+		else
+			read_integration(rows, r, &integrations[n++]);
+	}
+	return n;
+}
 
 static int
 compare_trader_ids(const void *a, const void *b)
@@ -315,27 +335,24 @@ store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids, int n
 	WfxTask    *tasks;
 	WfxIntegration *integrations;
 	WfxIntegration **pointers;
-	int			n_rows;
 
 	if (scope != SCOPE_ACTIVE)
 		db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
 	rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
 						   catalog_sql(catalog, templates[scope]));
-	n_rows = rows->n;
-	tasks = palloc0(sizeof(WfxTask) * Max(n_rows, 1));
-	integrations = palloc0(sizeof(WfxIntegration) * Max(n_rows, 1));
-	pointers = palloc(sizeof(WfxIntegration *) * Max(n_rows, 1));
-	for (int r = 0; r < n_rows; r++)
-	{
-		tasks[r].integration = pointers[r] = &integrations[r];
-		tasks[r].context = CurrentMemoryContext;
-		read_integration(rows, r, &integrations[r]);
-	}
+	integrations = palloc0(sizeof(WfxIntegration) * Max(rows->n, 1));
+	*n = read_integrations(rows, integrations);
 	db_wipe(rows);
-	secret_resolve(catalog, pointers, n_rows);
+	tasks = palloc0(sizeof(WfxTask) * Max(*n, 1));
+	pointers = palloc(sizeof(WfxIntegration *) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+	{
+		tasks[i].integration = pointers[i] = &integrations[i];
+		tasks[i].context = CurrentMemoryContext;
+	}
+	secret_resolve(catalog, pointers, *n);
 	if (scope == SCOPE_ACTIVE)
-		find_superseded(catalog, pointers, n_rows);
-	*n = n_rows;
+		find_superseded(catalog, pointers, *n);
 	return tasks;
 }
 

@@ -178,8 +178,18 @@ sub change
 	return;
 }
 
-# Closes all connections that it has kept.
-sub close_connections { return $_[0]->change; }
+# Closes all connections that it has kept; its former process does so after a moment.
+sub close_connections
+{
+	my ($self) = @_;
+	$self->change;
+	foreach (1 .. 1000)
+	{
+		return if ($self->connections)[1] == 0;
+		usleep(10_000);
+	}
+	croak 'nginx keeps its connections';
+}
 
 # How many connections have been opened, and how many are open, without our own.
 sub connections

@@ -59,5 +59,24 @@ is( $test->sql(
 	'the other trader has the numbers');
 is(balance(), '100', 'the first one has those of his own');
 
+# The same where all are read at once, whoever else has had it before; a table that was
+# adopted may not say when.
+$test->sql(
+	"ALTER TABLE credential_assignments ALTER assigned_at DROP NOT NULL;
+	WITH t AS (INSERT INTO traders (full_name, is_approved)
+	   SELECT 'Former ' || n, true FROM generate_series(1, 3) n RETURNING id)
+	INSERT INTO credential_assignments (trader_id, credential_id, assigned_at)
+	SELECT t.id, i.credential_id, CASE row_number() OVER () WHEN 1 THEN NULL
+	   WHEN 2 THEN '-infinity' ELSE now() - interval '1 day' END
+	  FROM t, mt4_integrations i WHERE i.id = '$newer'");
+is( $test->sync_all->{message},
+	'MT4 Sync complete: 2 success, 0 failed',
+	'each once');
+is( $test->sql(
+		"SELECT string_agg(t.full_name || ' ' || p.current_balance, ', ' ORDER BY p.current_balance)
+		   FROM performance_data p JOIN traders t ON t.id = p.trader_id"),
+	'Trader of 1~balance-100 100, Other 200',
+	'the latest assignment holds');
+
 $test->stop;
 done_testing();
