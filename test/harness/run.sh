@@ -88,6 +88,7 @@ count_tap() {
 run_build() {
 	if ! PG_CFLAGS=-Werror build >"$LOG/build" 2>&1; then
 		failed=$((failed + 1))
+		failures+=(build)
 		show "$LOG/build"
 		return 1
 	fi

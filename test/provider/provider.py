@@ -938,6 +938,7 @@ class Provider:
         self.started = time.monotonic()
         self.accepted = 0           # connections so far
         self.in_flight = 0          # API requests being answered
+        self.held = {}              # account id -> event that lets its answers go
         self.reset()
 
     def reset(self, *_):
@@ -945,6 +946,8 @@ class Provider:
         self.down = False
         self.fixed = {}             # account id -> answer made by a test
         self.counters = {}          # account id -> number of its last answer
+        for account in list(self.held):
+            self.release(account)
         self.connections = set()    # those not used for control
         self.requests = 0
         self.by_account = {}
@@ -980,6 +983,8 @@ class Provider:
             delay = answer.delay + self.options.latency / 1000
             if delay:
                 await asyncio.sleep(delay)
+            if request.account in self.held:
+                await self.held[request.account].wait()
             return await answer.send(writer, answer)
         finally:
             self.in_flight -= 1
@@ -1108,6 +1113,14 @@ class Provider:
         """Let the account have a balance of its own again."""
         self.counters.pop(account, None)
 
+    def hold(self, account, _):
+        """Answer an account's requests, also those that come, only after a release."""
+        self.held[account] = asyncio.Event()
+
+    def release(self, account, *_):
+        """Let the answers go that were held."""
+        self.held.pop(account).set()
+
     def go_down(self, *_):
         """Close every API connection without an answer from now on."""
         self.down = True
@@ -1133,6 +1146,8 @@ CONTROL = {
     ("DELETE", "answer"): Provider.drop_answer,
     ("PUT", "counter"): Provider.set_counter,
     ("DELETE", "counter"): Provider.drop_counter,
+    ("PUT", "hold"): Provider.hold,
+    ("DELETE", "hold"): Provider.release,
     ("PUT", "down"): Provider.go_down,
     ("PUT", "up"): Provider.come_up,
     ("GET", "stats"): Provider.stats,

@@ -259,6 +259,17 @@ subtest 'control' => sub {
 		'requests by account'
 	);
 
+	$provider->control('PUT', 'hold/held');
+	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $provider->port)
+	  or die "could not connect: $!";
+	print $socket request('accounts/held', 'auth-token: token-1');
+	Time::HiRes::sleep(0.01) until $provider->stats->{in_flight} == 1;
+	Time::HiRes::sleep(0.1);
+	is($provider->stats->{in_flight}, 1, 'an answer is held');
+	$provider->control('DELETE', 'hold/held');
+	like(scalar <$socket>, qr/ 200 /, 'until it is released');
+	close $socket;
+
 	$provider->control('PUT', 'down');
 	is(raw('accounts/1'), '', 'down');
 	$provider->control('PUT', 'up');
@@ -305,7 +316,7 @@ subtest 'the server ends with whoever started it' => sub {
 	waitpid($child, 0);
 
 	my $gone;
-	foreach (1 .. 100)
+	foreach (1 .. 1000)
 	{
 		$gone =
 		  !IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port);

@@ -109,10 +109,11 @@ subtest 'a call whose transaction goes on' => sub {
 
 subtest 'wfx_mt4_sync waits for the request of another session' => sub {
 	$test->reset;
-	my $id = $test->link('shared~delay-' . WfxTest::limit(400));
+	my $id = $test->link('shared');
 	my $sync = "SELECT wfx_mt4_sync('$id')";
 	my ($first, $second) = @sessions;
 
+	$provider->control('PUT', 'hold/shared');
 	WfxTest::send_query($first, $sync);
 	$test->wait_in_flight(1);
 	like($test->error("SET statement_timeout = '${\ WfxTest::limit(50)}ms'; $sync"),
@@ -122,9 +123,12 @@ subtest 'wfx_mt4_sync waits for the request of another session' => sub {
 	like($result->{error}, qr/waited 0.1 s for another session/, 'error');
 	is($provider->stats->{requests}, 1, 'nobody else has asked so far');
 
-	ok($test->sync($id)->{success}, 'then it makes its own request');
+	WfxTest::send_query($second, $sync);
+	$provider->control('DELETE', 'hold/shared');
 	my ($output) = WfxTest::finish_query($first);
-	ok(JSON::PP->new->decode($output)->{success}, 'so has the other');
+	ok(JSON::PP->new->decode($output)->{success}, 'the first has its answer');
+	($output) = WfxTest::finish_query($second);
+	ok(JSON::PP->new->decode($output)->{success}, 'then the other makes its own request');
 	is($provider->stats->{requests}, 2, 'two requests');
 };
 

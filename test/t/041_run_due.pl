@@ -29,7 +29,8 @@ sub start_run
 }
 
 subtest 'while it waits' => sub {
-	my $id = $test->link('1~delay-500');
+	$test->provider->control('PUT', 'hold/1');
+	my $id = $test->link('1');
 	my ($session, $pid) = start_run(1);
 
 	is( $test->sql(
@@ -50,6 +51,7 @@ subtest 'while it waits' => sub {
 		1,
 		'the row can be changed');
 
+	$test->provider->control('DELETE', 'hold/1');
 	my (undef, $state) = WfxTest::finish_query($session);
 	is($state, '00000', 'the run ends');
 	is($test->sql($statuses), 'success', 'status afterwards');

@@ -27,8 +27,8 @@ $test->sql("UPDATE mt4_integrations SET is_active = false WHERE id = '$inactive'
 # Seconds are understood since 1.5; before that a minute is the shortest.
 my $schedule = $test->sql(q{SELECT extversion >= '1.5' FROM pg_extension WHERE extname = 'pg_cron'}) eq 't' ?
   '2 seconds' : '* * * * *';
-$test->sql("SELECT cron.schedule_in_database('wfx_mt4', '$schedule', 'CALL wfx_mt4_run_due()', 'postgres')");
 is($test->integration($_)->{sync_status}, 'pending', 'nothing happens by itself') foreach $ids[0];
+$test->sql("SELECT cron.schedule_in_database('wfx_mt4', '$schedule', 'CALL wfx_mt4_run_due()', 'postgres')");
 WfxTest::wait_until(
 	sub { $test->sql(q{SELECT count(*) FROM mt4_integrations WHERE sync_status = 'success'}) == 3 },
 	'pg_cron');

@@ -18,14 +18,16 @@ foreach my $sync ('SELECT wfx_mt4_sync_all()', 'CALL wfx_mt4_run_due()')
 {
 	subtest "a newer integration is faster than $sync" => sub {
 		$test->reset;
+		$test->provider->control('PUT', 'hold/1~balance-100');
 		my $older =
-		  $test->link('1~balance-100~delay-500', created_at => '2026-01-01');
+		  $test->link('1~balance-100', created_at => '2026-01-01');
 		WfxTest::send_query($sessions[0], $sync);
 		$test->wait_in_flight(1);
 		my $newer =
 		  $test->link('2~balance-200', trader => $test->trader($older));
 		ok($test->sync($newer)->{success}, 'the newer one');
 		my $stored = $test->performance($newer);
+		$test->provider->control('DELETE', 'hold/1~balance-100');
 		WfxTest::finish_query($sessions[0]);
 
 		is_deeply($test->performance($newer), $stored, 'its numbers stay');

@@ -35,8 +35,8 @@ my %changes = (
 	'without its credential' => 'DELETE FROM trading_credentials WHERE id =
 	     (SELECT credential_id FROM mt4_integrations WHERE id = :id)');
 
-# The account, whose answer takes long enough to change something.
-my $account = '1~balance-100~delay-' . WfxTest::limit(200);
+# The account, whose answer is held until something has been changed.
+my $account = '1~balance-100';
 
 # Runs a sync while the change happens; returns what it printed.
 sub sync_during
@@ -44,6 +44,7 @@ sub sync_during
 	my ($sync, $change) = @_;
 
 	$test->reset;
+	$test->provider->control('PUT', "hold/$account");
 	my $neighbour = $test->link('neighbour');
 	my $id = $test->link($account);
 	my %names = (
@@ -66,6 +67,7 @@ sub sync_during
 		},
 		'the request');
 	$other->query_safe($change);
+	$test->provider->control('DELETE', "hold/$account");
 	my ($output, $state) = WfxTest::finish_query($session);
 	is($state, '00000', 'no error');
 	return ($id, $output);

@@ -150,7 +150,7 @@ $test->reset;
 $test->sql(q{ALTER SYSTEM SET wfx_mt4.allow_private_addresses = on});
 $test->sql('SELECT pg_reload_conf()');
 $id = $test->link('8', mt4_server_endpoint => $private->endpoint);
-WfxTest::wait_until(sub { $private->stats->{by_account}{8} // 0 >= 2 }, 'two syncs at a private address');
+WfxTest::wait_until(sub { ($private->stats->{by_account}{8} // 0) >= 2 }, 'two syncs at a private address');
 $test->sql(q{ALTER SYSTEM SET wfx_mt4.allow_private_addresses = off});
 $test->sql('SELECT pg_reload_conf()');
 WfxTest::wait_until(sub { ($test->integration($id)->{error_code} // '') eq 'blocked' }, 'the reload to hold');

@@ -118,7 +118,9 @@ subtest 'forms of the time' => sub {
 	foreach (sort keys %forms)
 	{
 		my $seconds = pause_of($ids{$_});
-		cmp_ok($seconds || 0, '>=', $forms{$_}[0], "$_: at least");
+		# a pause begins with its answer, not with what is stored of it later
+		my $least = $forms{$_}[0] > 1 ? $forms{$_}[0] - 1 : 1;
+		cmp_ok($seconds || 0, '>=', $least, "$_: at least");
 		cmp_ok($seconds || 0, '<=', $forms{$_}[1], "$_: at most");
 	}
 	is($test->integration($ids{'status-503~retry-9'})->{error_code},

@@ -13,15 +13,17 @@ use WfxTest;
 my $test = WfxTest->start(
 	conf => "wfx_mt4.retry_base = 30s\nwfx_mt4.retry_cap = 10min\n");
 
-# Returns the seconds from the last attempt of each account to its next one.
+# Returns the seconds to the next attempt of each account from the request of its last success,
+# or from the last failure of one that had none.
 sub delays
 {
 	my ($condition) = @_;
 	return map { $_ + 0 } split(
 		/\n/,
 		$test->sql(
-			"SELECT extract(epoch FROM next_sync_at - last_attempt)
-			FROM mt4_integrations WHERE $condition ORDER BY 1"));
+			"SELECT extract(epoch FROM next_sync_at - coalesce(observed_at, last_attempt))
+			FROM mt4_integrations JOIN credential_assignments USING (credential_id)
+			LEFT JOIN performance_data USING (trader_id) WHERE $condition ORDER BY 1"));
 }
 
 # Checks the bounds of the delays after a sync, and that they differ.

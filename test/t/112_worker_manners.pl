@@ -20,7 +20,9 @@ wfx_mt4.request_timeout = '60s'
 });
 my $node = $test->node;
 my $provider = $test->provider;
-my $slack = WfxTest::limit(0.5);
+# Whoever waited for its requests would wait for half a minute, and whom PostgreSQL has wait
+# for it, for 5 s.
+my $slack = WfxTest::limit(3);
 
 # Runs a statement and returns how long it took.
 sub seconds
@@ -49,7 +51,7 @@ foreach my $sql (sort keys %without)
 }
 is($provider->stats->{in_flight}, 300, 'and its requests go on');
 $test->close_sessions;
-cmp_ok(seconds('DROP EXTENSION wfx_mt4'), '<', WfxTest::limit(1), 'nor of DROP EXTENSION');
+cmp_ok(seconds('DROP EXTENSION wfx_mt4'), '<', $slack, 'nor of DROP EXTENSION');
 $node->safe_psql('postgres', 'CREATE EXTENSION wfx_mt4');
 WfxTest::wait_until(sub { $test->worker->{state} eq 'restored' }, 'the worker to notice');
 like($test->worker->{reason}, qr/wfx_mt4_create_tables/, 'without the tables being claimed it does nothing');
@@ -70,7 +72,7 @@ foreach my $case ([ 'postgres', '' ], [ 'postgres', ' WITH (FORCE)' ], [ 'owner'
 		'the worker of the database');
 	my $start = time;
 	$node->safe_psql('postgres', "DROP DATABASE app$force", extra_params => [ '-U', $role ]);
-	cmp_ok(time - $start, '<', WfxTest::limit(1), "DROP DATABASE$force by $role does not wait for the worker");
+	cmp_ok(time - $start, '<', $slack, "DROP DATABASE$force by $role does not wait for the worker");
 	WfxTest::wait_until(sub { ($test->worker('app')->{reason} // '') =~ /does not exist/ },
 		'the launcher to notice');
 }
@@ -95,13 +97,13 @@ my $pid = $test->worker->{pid};
 $test->sql("SELECT pg_terminate_backend($pid)");
 my $start = time;
 usleep(10_000) while -e "/proc/$pid" && time - $start < 10;
-cmp_ok(time - $start, '<', WfxTest::limit(1), 'the worker is gone within a second');
+cmp_ok(time - $start, '<', $slack, 'the worker is gone without its answers');
 $test->wait_worker('running');
 $test->wait_in_flight(300);
 $test->close_sessions;
 $start = time;
 $node->stop('fast');
-cmp_ok(time - $start, '<', WfxTest::limit(1.5), 'a fast shutdown does not wait for answers');
+cmp_ok(time - $start, '<', WfxTest::limit(5), 'a fast shutdown does not wait for answers');
 
 $test->provider->stop;
 done_testing();
