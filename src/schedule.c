@@ -16,7 +16,10 @@
 /* Spread of the poll interval, so that accounts linked together drift apart. */
 #define POLL_JITTER 0.05
 
-/* The same where they are drawn together, which takes half as many intervals so. */
+/*
+ * The same where they are drawn together, which takes half as many intervals so.  What is due
+ * later than that is taken for put off (IS_PUT_OFF in store.c).
+ */
 #define STEP_JITTER 0.1
 
 /*

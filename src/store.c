@@ -64,11 +64,14 @@
 /*
  * A hash of several values: each is the seed of the next, which is a third of the work
  * of hashing a row.  Null counts as the value given for it: one that no column has, unless
- * the two mean the same.
+ * the two mean the same.  That of an amount is one that decode.c refuses; its sign is
+ * mixed in, since PostgreSQL hashes the digits alone.
  */
 #define HASH_OF_TEXT(text, null, seed) \
 	"hashtextextended(coalesce(" text ", " null ") COLLATE \"C\", " seed ")"
-#define HASH_OF_AMOUNT(amount, seed)	"hash_numeric_extended(coalesce(" amount ", 1e-99), " seed ")"
+#define HASH_OF_AMOUNT(amount, seed) \
+	"hash_numeric_extended(coalesce(" amount ", 1e200), " seed \
+	" # CASE WHEN " amount " < 0 THEN 1::int8 ELSE 0::int8 END)"
 
 /* Everything that a request and its meaning depend on, of row i. */
 #define CONFIGURATION \
@@ -148,9 +151,7 @@ tid_value(DbRows *rows, int row, int column)
 	return isnull ? tid : *(ItemPointer) DatumGetPointer(value);
 }
 
-/* The trader among what store_load() reads, whose columns are in the order of read_integration(). */
-#define TRADER_COLUMN 7
-
+/* Reads one row of store_load(); its columns are in that order. */
 static void
 read_integration(DbRows *rows, int r, WfxIntegration *i)
 {
@@ -163,7 +164,7 @@ read_integration(DbRows *rows, int r, WfxIntegration *i)
 	i->provider_name = db_text(rows, r, 4);
 	i->mt5 = DatumGetBool(db_value(rows, r, 5, BOOLOID, &isnull));
 	i->configuration = DatumGetInt64(db_value(rows, r, 6, INT8OID, &isnull));
-	i->trader_id = uuid_value(rows, r, TRADER_COLUMN, &i->has_trader);
+	i->trader_id = uuid_value(rows, r, 7, &i->has_trader);
 	i->successor = uuid_value(rows, r, 8, &i->superseded);
 	i->next_sync_at = time_value(rows, r, 9, &i->has_next_sync_at);
 	i->requested = i->has_next_sync_at && TIMESTAMP_IS_NOBEGIN(i->next_sync_at);
@@ -224,35 +225,15 @@ uuid_array(const pg_uuid_t *ids, int n)
 	"  LEFT JOIN LATERAL (SELECT " TRADER_OF_I " AS id OFFSET 0) t ON true" \
 	" WHERE i.is_active AND i.id = ANY ($1)" condition LOAD_ORDER
 
-/*
- * All of them: the same, with joins instead of look-ups, without the newest, and with a row
- * for each assignment, of which the last one holds.
- */
+/* All of them: the same, with joins instead of look-ups, and without the newest. */
 #define LOAD_ALL \
 	LOADED("NULL::uuid") \
-	"  LEFT JOIN @credential_assignments ca ON ca.credential_id = i.credential_id" \
-	"  LEFT JOIN @traders t ON t.id = ca.trader_id" \
-	" WHERE i.is_active" LOAD_ORDER ", i.id, ca.assigned_at NULLS FIRST, ca.id"
-
-/* Reads all rows of store_load() into an array that is long enough; returns how many they are. */
-static int
-read_integrations(DbRows *rows, WfxIntegration *integrations)
-{
-	int			n = 0;
-
-	for (int r = 0; r < rows->n; r++)
-	{
-		bool		known;
-		pg_uuid_t	id = uuid_value(rows, r, 0, &known);
-		WfxIntegration *last = n > 0 ? &integrations[n - 1] : NULL;
-
-		if (last != NULL && memcmp(&last->id, &id, UUID_LEN) == 0)
-			last->trader_id = uuid_value(rows, r, TRADER_COLUMN, &last->has_trader);
-		else
-			read_integration(rows, r, &integrations[n++]);
-	}
-	return n;
-}
+	"  LEFT JOIN (SELECT DISTINCT ON (ca.credential_id) ca.credential_id, ca.trader_id" \
+	"       FROM @credential_assignments ca" \
+	"      ORDER BY ca.credential_id, ca.assigned_at DESC NULLS LAST, ca.id DESC) la" \
+	"    ON la.credential_id = i.credential_id" \
+	"  LEFT JOIN @traders t ON t.id = la.trader_id" \
+	" WHERE i.is_active" LOAD_ORDER
 
 static int
 compare_trader_ids(const void *a, const void *b)
@@ -335,24 +316,27 @@ store_load(const Catalog *catalog, StoreScope scope, const pg_uuid_t *ids, int n
 	WfxTask    *tasks;
 	WfxIntegration *integrations;
 	WfxIntegration **pointers;
+	int			n_rows;
 
 	if (scope != SCOPE_ACTIVE)
 		db_arg(&args, UUIDARRAYOID, uuid_array(ids, n_ids), false);
 	rows = db_query_latest(catalog_owner(catalog, TABLE_INTEGRATIONS), &args,
 						   catalog_sql(catalog, templates[scope]));
-	integrations = palloc0(sizeof(WfxIntegration) * Max(rows->n, 1));
-	*n = read_integrations(rows, integrations);
-	db_wipe(rows);
-	tasks = palloc0(sizeof(WfxTask) * Max(*n, 1));
-	pointers = palloc(sizeof(WfxIntegration *) * Max(*n, 1));
-	for (int i = 0; i < *n; i++)
+	n_rows = rows->n;
+	tasks = palloc0(sizeof(WfxTask) * Max(n_rows, 1));
+	integrations = palloc0(sizeof(WfxIntegration) * Max(n_rows, 1));
+	pointers = palloc(sizeof(WfxIntegration *) * Max(n_rows, 1));
+	for (int r = 0; r < n_rows; r++)
 	{
-		tasks[i].integration = pointers[i] = &integrations[i];
-		tasks[i].context = CurrentMemoryContext;
+		tasks[r].integration = pointers[r] = &integrations[r];
+		tasks[r].context = CurrentMemoryContext;
+		read_integration(rows, r, &integrations[r]);
 	}
-	secret_resolve(catalog, pointers, *n);
+	db_wipe(rows);
+	secret_resolve(catalog, pointers, n_rows);
 	if (scope == SCOPE_ACTIVE)
-		find_superseded(catalog, pointers, *n);
+		find_superseded(catalog, pointers, n_rows);
+	*n = n_rows;
 	return tasks;
 }
 
@@ -1356,7 +1340,7 @@ explain_unwritten(Batch *batch)
 static void
 write_performance(const Batch *batch)
 {
-	/* between the last two somebody may have inserted a row */
+	/* somebody may have inserted the row just before the third would, so the last updates it */
 	static const char *const templates[] = {
 		UPDATE_PERFORMANCE(AT_TID("p", "performance_tid")), UPDATE_PERFORMANCE(""),
 		INSERT_PERFORMANCE, UPDATE_PERFORMANCE("")

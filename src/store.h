@@ -13,8 +13,8 @@
 #include "wfx_mt4.h"
 
 /*
- * Whose account it is, in the one place where that is said: parts of templates,
- * with the table aliases that their comments name.
+ * Whose account it is, in the one place where that is said (but for LOAD_ALL in store.c, which
+ * says it for all at once): parts of templates, with the table aliases that their comments name.
  */
 
 /* Whom row i is assigned to: a credential counts for its latest assignment only. */

@@ -122,9 +122,15 @@ $test->sql('DROP TRIGGER refuse ON mt4_integrations');
 # Notifications name traders whose numbers changed.
 $test->provider->control('PUT', 'answer/4711', { body => '{"balance": 1234.5, "equity": 1200}' });
 my $listen = "LISTEN wfx_mt4; SELECT wfx_mt4_sync('$id') ->> 'success'";
-like($test->node->safe_psql('postgres', $listen),
-	qr/notification "wfx_mt4" with payload "\{"traders": \["$trader"\]\}"/,
-	'listeners hear whose numbers changed');
+my $heard = qr/notification "wfx_mt4" with payload "\{"traders": \["$trader"\]\}"/;
+like($test->node->safe_psql('postgres', $listen), $heard, 'listeners hear whose numbers changed');
+foreach my $equity ('50', '-50', '0', 'null')
+{
+	$test->provider->control('PUT', 'answer/4711', { body => qq({"balance": 1234.5, "equity": $equity}) });
+	like($test->node->safe_psql('postgres', $listen), $heard, "also where the equity alone is $equity by then");
+}
+$test->provider->control('PUT', 'answer/4711', { body => '{"balance": 1234.5, "equity": 1200}' });
+$test->node->safe_psql('postgres', $listen);
 unlike($test->node->safe_psql('postgres', $listen), qr/notification/, 'and nothing where none did');
 my $curve = $test->sql("SELECT string_agg(balance || ' ' || equity, ',' ORDER BY observed_at)
 	FROM wfx_mt4_equity_curve('$trader')");
