@@ -1784,6 +1784,18 @@ read_answer(Slot *slot)
 		strcpy(response->redirect_host, target.host);
 }
 
+/*
+ * Did a connection that another request had opened end before anything of an answer came?  The
+ * server may have closed it at the very moment when this one was sent.  libcurl sends such a
+ * request once more over HTTP/1.1, but not over HTTP/2, whose errors differ by its version.
+ */
+static bool
+was_lost(const Slot *slot, CURLcode rc)
+{
+	return slot->sockets_opened == 0 && slot->header_bytes == 0 &&
+		(slot->response.failure == HTTP_CONNECT || rc == CURLE_HTTP2 || rc == CURLE_HTTP2_STREAM);
+}
+
 /* A transfer has ended: takes its slot out of libcurl and queues its response. */
 static void
 complete(HttpPool *pool, CURL *easy, CURLcode rc)
@@ -1800,7 +1812,10 @@ complete(HttpPool *pool, CURL *easy, CURLcode rc)
 		read_answer(slot);
 	}
 	else
+	{
+		slot->response.lost = was_lost(slot, rc);
 		explain(slot, rc);
+	}
 	curl_multi_remove_handle(pool->multi, easy);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
 	wipe_headers(&slot->headers);

@@ -68,6 +68,7 @@ typedef struct HttpResponse
 {
 	void	   *owner;
 	HttpFailure failure;
+	bool		lost;			/* with a connection of others, and unanswered: worth another try */
 	char		reason[HTTP_REASON_MAX];	/* of a failure, no secret in it */
 	int			status;
 	const char *body;

@@ -519,6 +519,18 @@ take_account_response(Round *round, WfxTask *task, const HttpResponse *response)
 	}
 }
 
+/* Asks again, once for each task, where a request was lost: to ask changes nothing there. */
+static bool
+ask_again(Round *round, WfxTask *task)
+{
+	WfxCause	cause;
+
+	if (task->repeated)
+		return false;
+	task->repeated = true;
+	return enqueue(round, task, &cause);
+}
+
 /* A request has ended. */
 static void
 take_response(Round *round, const HttpResponse *response)
@@ -527,7 +539,9 @@ take_response(Round *round, const HttpResponse *response)
 	MemoryContext old = MemoryContextSwitchTo(task->context);
 
 	task->bytes += (int64) response->length;
-	if (task->state == TASK_TRADES)
+	if (response->lost && ask_again(round, task))
+		;
+	else if (task->state == TASK_TRADES)
 		take_trades(round, task, response);
 	else
 		take_account_response(round, task, response);

@@ -137,6 +137,7 @@ typedef struct WfxTask
 	bool		locked;			/* its advisory lock is held */
 	bool		leased;			/* its row says so, committed */
 	int64		started_us;		/* http_clock() */
+	bool		repeated;		/* its request was lost once, and sent again */
 	int64		waiting_us;		/* since when for another session's claim; 0: not */
 	int64		sent_us;		/* 0: nothing was sent */
 	int64		deferred_us;	/* when the worker first could not store it; 0: never */
