@@ -11,8 +11,8 @@
 #include "due.h"
 
 /*
- * How long a committed claim is good for without its lock: longer than a request
- * with its wait for positions, so that nobody takes it for a dead one's.
+ * How long a committed claim is good for without its lock: longer than a request that was
+ * lost, its repetition and the wait for positions, so that nobody takes it for a dead one's.
  */
 #define LEASE_S(n) (60.0 + 3 * wfx_request_timeout / 1000.0 + (n) * 0.01)
 

@@ -1690,10 +1690,12 @@ classify(const Slot *slot, CURLcode rc)
 		case CURLE_SSL_INVALIDCERTSTATUS:
 		case CURLE_SSL_ENGINE_INITFAILED:
 			return HTTP_TLS;
-		case CURLE_WEIRD_SERVER_REPLY:
-		case CURLE_UNSUPPORTED_PROTOCOL:
 		case CURLE_HTTP2:
 		case CURLE_HTTP2_STREAM:
+			/* how a connection's end is reported differs by libcurl's version */
+			return slot->header_bytes == 0 ? HTTP_CONNECT : HTTP_PROTOCOL;
+		case CURLE_WEIRD_SERVER_REPLY:
+		case CURLE_UNSUPPORTED_PROTOCOL:
 		case CURLE_BAD_CONTENT_ENCODING:
 			return HTTP_PROTOCOL;
 		default:
@@ -1785,15 +1787,17 @@ read_answer(Slot *slot)
 }
 
 /*
- * Did a connection that another request had opened end before anything of an answer came?  The
- * server may have closed it at the very moment when this one was sent.  libcurl sends such a
- * request once more over HTTP/1.1, but not over HTTP/2, whose errors differ by its version.
+ * Did a connection that another request had opened, or the stream on it, end soon, before
+ * anything of an answer came?  The server may have closed it at the very moment when this one was
+ * sent.  libcurl sends such a request once more over HTTP/1.1, but not over HTTP/2.
  */
 static bool
-was_lost(const Slot *slot, CURLcode rc)
+was_lost(const Slot *slot)
 {
-	return slot->sockets_opened == 0 && slot->header_bytes == 0 &&
-		(slot->response.failure == HTTP_CONNECT || rc == CURLE_HTTP2 || rc == CURLE_HTTP2_STREAM);
+	int64_t		soon = (int64_t) slot->pool->options.connect_timeout_ms * 1000;
+
+	return slot->response.failure == HTTP_CONNECT && slot->sockets_opened == 0 &&
+		slot->header_bytes == 0 && http_clock() - slot->response.sent_us < soon;
 }
 
 /* A transfer has ended: takes its slot out of libcurl and queues its response. */
@@ -1813,7 +1817,7 @@ complete(HttpPool *pool, CURL *easy, CURLcode rc)
 	}
 	else
 	{
-		slot->response.lost = was_lost(slot, rc);
+		slot->response.lost = was_lost(slot);
 		explain(slot, rc);
 	}
 	curl_multi_remove_handle(pool->multi, easy);

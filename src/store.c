@@ -230,7 +230,7 @@ uuid_array(const pg_uuid_t *ids, int n)
 	LOADED("NULL::uuid") \
 	"  LEFT JOIN (SELECT DISTINCT ON (ca.credential_id) ca.credential_id, ca.trader_id" \
 	"       FROM @credential_assignments ca" \
-	"      ORDER BY ca.credential_id, ca.assigned_at DESC NULLS LAST, ca.id DESC) la" \
+	"      ORDER BY ca.credential_id DESC, ca.assigned_at DESC NULLS LAST, ca.id DESC) la" \
 	"    ON la.credential_id = i.credential_id" \
 	"  LEFT JOIN @traders t ON t.id = la.trader_id" \
 	" WHERE i.is_active" LOAD_ORDER

@@ -264,16 +264,17 @@ request_url(const WfxTask *task, char url[WFX_URL_MAX], WfxCause *cause)
 	return provider_url(url, WFX_URL_MAX, template, i->endpoint, i->account_id, cause);
 }
 
-/* Queues the task's next request. */
+/* Queues the task's next request; one that has its claim goes before those that have none. */
 static bool
 enqueue(Round *round, WfxTask *task, WfxCause *cause)
 {
 	char		url[WFX_URL_MAX];
 	char		reason[HTTP_REASON_MAX];
+	bool		urgent = task->state == TASK_TRADES || task->repeated;
 
 	if (!request_url(task, url, cause))
 		return false;
-	if (!http_enqueue(round->pool, url, task, task->state == TASK_TRADES, reason))
+	if (!http_enqueue(round->pool, url, task, urgent, reason))
 		return cause_set(cause, WFX_CONFIG, "%s", reason);
 	return true;
 }

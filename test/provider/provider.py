@@ -1115,7 +1115,7 @@ class Provider:
 
     def hold(self, account, _):
         """Answer an account's requests, also those that come, only after a release."""
-        self.held[account] = asyncio.Event()
+        self.held.setdefault(account, asyncio.Event())
 
     def release(self, account, *_):
         """Let the answers go that were held."""

@@ -123,7 +123,14 @@ subtest 'wfx_mt4_sync waits for the request of another session' => sub {
 	like($result->{error}, qr/waited 0.1 s for another session/, 'error');
 	is($provider->stats->{requests}, 1, 'nobody else has asked so far');
 
+	my $pid = WfxTest::pid_of($second);
 	WfxTest::send_query($second, $sync);
+	WfxTest::wait_until(
+		sub {
+			$test->sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid
+			   AND query ~ 'wfx_mt4_sync' AND wait_event_type = 'Extension'") == 1;
+		},
+		'the second to wait');
 	$provider->control('DELETE', 'hold/shared');
 	my ($output) = WfxTest::finish_query($first);
 	ok(JSON::PP->new->decode($output)->{success}, 'the first has its answer');
