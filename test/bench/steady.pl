@@ -3,7 +3,9 @@
 #
 #	make bench BENCH=steady
 #
-# BENCH_SIZES lists accounts:seconds[:tokens], BENCH_WINDOW says for how many seconds is measured.
+# BENCH_SIZES lists accounts:seconds[:tokens], BENCH_WINDOW says for how many seconds is measured,
+# BENCH_TOGETHER how many neighbours in the tables are due at once: 16 is what the worker makes of
+# them in ten intervals.
 # A request is late by the time from when its account was due to when it was sent: synced_at less
 # duration_ms, so that the wait for being stored, up to 20 ms and more, counts as late too.
 #
@@ -26,6 +28,7 @@ use WfxTest;
 
 my $SIZES = $ENV{BENCH_SIZES} // '10000:6 10000:6:1 10000:9 100000:60 1000000:900';
 my $WINDOW = $ENV{BENCH_WINDOW} // 60;
+my $TOGETHER = $ENV{BENCH_TOGETHER} // 1;
 my $LATENCY_MS = 200;
 # Rows in a page of the schedule, see src/intake.c.
 my $PAGE_ROWS = 5000;
@@ -167,7 +170,7 @@ sub plant
 	take_samples();
 	sql("DROP TABLE IF EXISTS plan; CREATE UNLOGGED TABLE plan AS
 		SELECT n, gen_random_uuid() AS id, gen_random_uuid() AS trader, gen_random_uuid() AS credential,
-			random() * $interval AS after, clock_timestamp() AS before, clock_timestamp() AS due
+			(hashint8extended(n / $TOGETHER, 0) & 4294967295) / 4294967296.0 * $interval AS after, clock_timestamp() AS before, clock_timestamp() AS due
 		FROM generate_series(1, $accounts) AS n");
 	my $begun = Bench::now();
 	my $fill = sub {
