@@ -1692,7 +1692,7 @@ classify(const Slot *slot, CURLcode rc)
 			return HTTP_TLS;
 		case CURLE_HTTP2:
 		case CURLE_HTTP2_STREAM:
-			/* how a connection's end is reported differs by libcurl's version */
+			/* before any answer it is how some versions report a connection's end */
 			return slot->header_bytes == 0 ? HTTP_CONNECT : HTTP_PROTOCOL;
 		case CURLE_WEIRD_SERVER_REPLY:
 		case CURLE_UNSUPPORTED_PROTOCOL:

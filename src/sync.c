@@ -540,12 +540,13 @@ take_response(Round *round, const HttpResponse *response)
 	MemoryContext old = MemoryContextSwitchTo(task->context);
 
 	task->bytes += (int64) response->length;
-	if (response->lost && ask_again(round, task))
-		;
-	else if (task->state == TASK_TRADES)
-		take_trades(round, task, response);
-	else
-		take_account_response(round, task, response);
+	if (!response->lost || !ask_again(round, task))
+	{
+		if (task->state == TASK_TRADES)
+			take_trades(round, task, response);
+		else
+			take_account_response(round, task, response);
+	}
 	MemoryContextSwitchTo(old);
 }
 

@@ -136,8 +136,8 @@ typedef struct WfxTask
 	void	   *owner;			/* the worker's batch */
 	bool		locked;			/* its advisory lock is held */
 	bool		leased;			/* its row says so, committed */
+	bool		repeated;		/* a request of it was lost, and is sent again */
 	int64		started_us;		/* http_clock() */
-	bool		repeated;		/* its request was lost once, and sent again */
 	int64		waiting_us;		/* since when for another session's claim; 0: not */
 	int64		sent_us;		/* 0: nothing was sent */
 	int64		deferred_us;	/* when the worker first could not store it; 0: never */

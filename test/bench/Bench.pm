@@ -183,12 +183,8 @@ sub close_connections
 {
 	my ($self) = @_;
 	$self->change;
-	foreach (1 .. 1000)
-	{
-		return if ($self->connections)[1] == 0;
-		usleep(10_000);
-	}
-	croak 'nginx keeps its connections';
+	$self->_until(sub { ($self->connections)[1] == 0 }, 'nginx keeps its connections');
+	return;
 }
 
 # How many connections have been opened, and how many are open, without our own.
@@ -222,12 +218,20 @@ sub _ask
 sub _wait
 {
 	my ($self) = @_;
+	$self->_until(sub { $self->_ask('generation') eq $self->{generation} }, 'nginx does not answer');
+	return;
+}
+
+# Asks until a condition holds; dies where that takes too long.
+sub _until
+{
+	my ($self, $condition, $complaint) = @_;
 	foreach (1 .. 1000)
 	{
-		return if $self->_ask('generation') eq $self->{generation};
+		return if $condition->();
 		usleep(10_000);
 	}
-	croak 'nginx does not answer: ' . slurp_file("$self->{dir}/error.log");
+	croak "$complaint: " . slurp_file("$self->{dir}/error.log");
 }
 
 sub _configure
